@@ -1,0 +1,236 @@
+"""What users call: optimize, plan, evaluate, compare. Wiring, no algorithm."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import uuid
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from promptopt.comparison import Evaluation, compare, evaluation
+from promptopt.config import Config, changes, load
+from promptopt.config.settings import RunSettings, StrategySettings
+from promptopt.core.budget import Budget
+from promptopt.core.candidate import Candidate
+from promptopt.core.split import Split, inputs_digest
+from promptopt.errors import ConfigError, RunChanged
+from promptopt.execute.optimization import Optimization
+from promptopt.execute.progress import Silent, Watch
+from promptopt.execute.runner import Bench, Halted, Runner
+from promptopt.job import Job, from_objects
+from promptopt.lm.gateway import Gateway
+from promptopt.lm.message import Scope
+from promptopt.lm.session import Session
+from promptopt.lm.spec import LM
+from promptopt.metrics.build import as_metric
+from promptopt.metrics.metric import Metric
+from promptopt.metrics.preflight import check_rows
+from promptopt.plan import Plan
+from promptopt.plan import plan as plan_job
+from promptopt.programs.program import Program
+from promptopt.reflect.proposer import Proposer
+from promptopt.result import Result, read_result, rebuild
+from promptopt.store.ledger import Ledger
+from promptopt.store.run_dir import LEDGER, count_opening, locked
+
+T = TypeVar("T")
+
+__all__ = ["compare", "evaluate", "optimize", "plan"]
+
+AnyMetric = Metric | Callable[..., Any] | str | Mapping[str, Any]
+
+
+def optimize(
+    program: Program | Config | str | Path,
+    data: Split | None = None,
+    metric: AnyMetric | None = None,
+    *,
+    reflection: LM | str | None = None,
+    budget: Budget | Mapping[str, Any] | None = None,
+    strategy: StrategySettings | Mapping[str, Any] | None = None,
+    run: RunSettings | Mapping[str, Any] | None = None,
+    watch: Watch | None = None,
+) -> Result:
+    """Search for a better prompt and judge it on the sealed test.
+
+    Takes a program with its data, metric and budget, or a config (a path or a `Config`) alone. `strategy` and `run` say
+    what the YAML says under the same names. A run directory that holds a run of the same job is resumed. Also works
+    under a running event loop, as in notebooks.
+
+    Raises UserError before anything is spent, and RunError when the run cannot go on; it can then be resumed.
+    """
+    if isinstance(program, Config | str | Path):
+        job = Job.from_config(program if isinstance(program, Config) else load(program))
+    else:
+        if data is None or metric is None or budget is None:
+            raise ConfigError("optimize needs a program with data, metric and budget, or a config alone")
+        job = from_objects(
+            program,
+            data,
+            as_metric(metric),
+            reflection=LM.of(reflection) if reflection is not None else None,
+            budget=budget if isinstance(budget, Budget) else Budget(**budget),
+            strategy=StrategySettings.model_validate(strategy or {}),
+            run=RunSettings.model_validate(run or {}),
+        )
+    return optimize_job(job, watch or Silent())
+
+
+def optimize_job(job: Job, watch: Watch) -> Result:
+    """`optimize` for a job that is ready."""
+    return blocking(_optimize(job, watch))
+
+
+def plan(config: Config | str | Path) -> Plan:
+    """What a config's run would cost at most and what its test can show. Nothing is spent."""
+    job = Job.from_config(config if isinstance(config, Config) else load(config))
+    return plan_job(job)
+
+
+async def _optimize(job: Job, watch: Watch) -> Result:
+    plan_job(job)
+    await check_rows(job.metric, [*job.split.train, *job.split.val, *job.split.test])
+    with locked(job.directory), closing(_open_ledger(job, watch)) as ledger:
+        async with _runner(job, ledger) as runner:
+            optimization = Optimization(job, runner, ledger, watch)
+            try:
+                await optimization.run()
+            except Halted:
+                watch.said("interrupted: run the same command again to go on")
+        result = read_result(ledger, job.directory)
+        result.save(job.directory)
+        return result
+
+
+@asynccontextmanager
+async def _runner(job: Job, ledger: Ledger) -> AsyncGenerator[Runner]:
+    """A runner with a gateway behind it, and local models that start when they are first called."""
+    from promptopt.lm.local import LocalServers
+
+    names = tuple(prior.name for prior in job.priors)
+    with closing(LocalServers()) as local:
+        async with Gateway(job.models, ledger, local) as gateway:
+
+            def session(key: str, step: int) -> Session:
+                lm = job.reflection or LM("")
+                return Session(gateway, Scope("reflection", key, step), lm.name, lm.args)
+
+            bench = Bench(job.program, job.metric, Proposer(names, session, job.template), gateway, ledger)
+            yield Runner(bench, concurrency=job.run.concurrency, timeout=job.run.rollout_timeout)
+
+
+def _open_ledger(job: Job, watch: Watch) -> Ledger:
+    """The run directory's ledger: a new one, or that of the same job.
+
+    Raises RunChanged when it belongs to another config, other code or other data, unless nothing was decided yet.
+    """
+    path = job.directory / LEDGER
+    identity = {"config": job.identity, "code": job.code, "data": job.data}
+    identity = json.loads(json.dumps(identity, default=str))
+    about = {
+        "baseline": job.baseline.to_json(),
+        "val_rows": len(job.split.val),
+        "test_rows": len(job.split.test),
+        "select": job.strategy.select,
+        "seed": job.run.seed,
+        "name": job.name,
+    }
+    if not path.exists():
+        Ledger.create(path, {"run_id": uuid.uuid4().hex, "identity": identity, "job": about})
+    ledger = Ledger(path, job.budget)
+    differences = changes(ledger.meta("identity"), identity)
+    decided = ledger.events("told")
+    if differences and decided:
+        ledger.close()
+        lines = "\n".join(f"  {line}" for line in differences)
+        raise RunChanged(
+            f"{job.directory} holds a run of another job:\n{lines}\n"
+            "Undo the change to resume it, or choose another --run-dir."
+        )
+    if differences:
+        ledger.set_meta("identity", identity)
+        ledger.set_meta("job", about)
+    if decided:
+        spent = ledger.account.spent
+        watch.said(f"resumed: {spent.rollouts} rollouts and {spent.calls} calls are in the ledger and not paid again")
+    return ledger
+
+
+def blocking(work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, also where an event loop is running already: then it gets a thread and loop of its own."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    outcome: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(asyncio.run(work))
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="promptopt", daemon=True)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return outcome[0]
+
+
+def evaluate(
+    config: Config | str | Path,
+    candidate: Candidate | str | Path | None = None,
+    split: Literal["train", "val", "test"] = "val",
+    watch: Watch | None = None,
+) -> Evaluation:
+    """The score of one candidate on one split, under the config's caps: by default the program as it is.
+
+    `candidate` may be a JSON file that `promptopt export --format json` wrote, or a run directory, which stands for its
+    recommended candidate. What was scored before is read from the evaluations' own ledger, beside the run directory.
+    Scoring test rows opens them: it is recorded, and later verdicts on these rows are tested more strictly.
+    """
+    job = Job.from_config(config if isinstance(config, Config) else load(config))
+    return blocking(_evaluate(job, _candidate(job, candidate), split, watch or Silent()))
+
+
+async def _evaluate(job: Job, candidate: Candidate, split: Literal["train", "val", "test"], watch: Watch) -> Evaluation:
+    rows = {"train": job.split.train, "val": job.split.val, "test": job.split.test}[split]
+    if not rows:
+        raise ConfigError(f"there are no {split} rows to evaluate on", key=f"data.split.{split}")
+    await check_rows(job.metric, rows)
+    job = replace(job, directory=job.directory.with_name(f"{job.directory.name}-evaluate"))
+    with locked(job.directory), closing(_open_ledger(job, watch)) as ledger:
+        if split == "test":
+            count_opening(job.directory, inputs_digest(rows), ledger.meta("run_id"))
+        async with _runner(job, ledger) as runner:
+            rollouts = await runner.evaluate(candidate, rows, step=0, split=split)
+        return evaluation(candidate, split, rollouts, ledger.spent())
+
+
+def _candidate(job: Job, given: Candidate | str | Path | None) -> Candidate:
+    """The candidate that `given` stands for, checked against the program."""
+    if given is None:
+        return job.baseline
+    candidate = given if isinstance(given, Candidate) else _read_candidate(Path(given))
+    if candidate.components.keys() != job.baseline.components.keys():
+        have, want = ", ".join(candidate.components), ", ".join(job.baseline.components)
+        raise ConfigError(f"the candidate has the components {have}; the program has {want}")
+    return candidate
+
+
+def _read_candidate(path: Path) -> Candidate:
+    if path.is_dir():
+        return rebuild(path).recommended
+    try:
+        return Candidate.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path} is not a candidate: export one with promptopt export --format json") from error

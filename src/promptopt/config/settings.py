@@ -1,0 +1,309 @@
+"""The settings of a config file, as typed models.
+
+Types are strict: `"8"` is no number and `true` is no 1. Paths stay as they are written, relative to the config's
+folder, so that a folder can move; `Config.resolve` finds them. Validators phrase their errors as the end of a sentence
+that starts with the setting's name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+
+from promptopt.config.document import Document
+from promptopt.core.budget import Budget
+from promptopt.errors import ConfigError
+from promptopt.lm.settings import ModelSettings
+
+_ELSEWHERE = {
+    "model": "program.lm or reflection.lm",
+    "name": "program.lm or reflection.lm",
+    "settings": "lms.MODEL",
+    "api_key": "lms.MODEL.api_key_env, the name of the variable that holds it",
+    "api_base": "lms.MODEL.api_base",
+    "base_url": "lms.MODEL.api_base",
+    "timeout": "lms.MODEL.timeout",
+    "num_retries": "lms.MODEL.retries",
+    "max_retries": "lms.MODEL.retries",
+}
+"""Arguments of a model call that have a setting of their own."""
+_UNSUPPORTED = ("messages", "n", "stream")
+
+
+def _slug(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", text):
+        raise ValueError(
+            "must be 1 to 64 letters, digits, dots, dashes or underscores, and not start with a dot or dash"
+        )
+    return text
+
+
+def _import_path(text: str) -> str:
+    if not re.fullmatch(r".+:[A-Za-z_]\w*", text):
+        raise ValueError("must say a file and the function in it, such as my_program.py:run")
+    return text
+
+
+def _json(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        raise ValueError("must hold plain values only: text, finite numbers, true, false, lists and mappings") from None
+    return value
+
+
+def _model_arguments(value: dict[str, Any]) -> dict[str, Any]:
+    for name in value:
+        if name in _ELSEWHERE:
+            raise ValueError(f"must not set {name}; that is {_ELSEWHERE[name]}")
+        if name in _UNSUPPORTED:
+            raise ValueError(f"must not set {name}; promptopt decides it for every call")
+    return value
+
+
+def _template(text: str) -> str:
+    for placeholder in ("<curr_param>", "<side_info>"):
+        if placeholder not in text:
+            raise ValueError(f"must contain {placeholder}")
+    return text
+
+
+def _metric(value: Any) -> Any:
+    return {"type": value} if isinstance(value, str) else value
+
+
+def _typed(value: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(value.get("type"), str):
+        raise ValueError("needs a type, such as exact_match")
+    return value
+
+
+def _component(value: Any) -> Any:
+    return {"text": value} if isinstance(value, str) else value
+
+
+Text = Annotated[str, Field(min_length=1)]
+Slug = Annotated[str, AfterValidator(_slug)]
+ImportPath = Annotated[str, AfterValidator(_import_path)]
+LmArgs = Annotated[dict[str, Any], AfterValidator(_model_arguments), AfterValidator(_json)]
+Metric = Annotated[dict[str, Any], BeforeValidator(_metric), AfterValidator(_typed), AfterValidator(_json)]
+Columns = Text | Annotated[list[Text], Field(min_length=1)] | Annotated[dict[Text, Text], Field(min_length=1)]
+"""A column, several, or the name each gets in the program with the column it is read from."""
+
+
+class Settings(BaseModel):
+    """One group of settings: unknown keys, look-alike types and changes are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class MessageSettings(Settings):
+    """One chat message of a prompt."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+    """The template; {column} placeholders are filled from the row."""
+    name: Slug | None = None
+    """The component's name; its role when left out."""
+
+
+class PromptSettings(Settings):
+    """A prompt: either `system` and `user`, or chat `messages`; each text is a component (see `programs.Prompt`)."""
+
+    type: Literal["prompt"]
+    lm: Text
+    """`local/NAME`, or any name that litellm knows."""
+    lm_args: LmArgs = {}
+    """Arguments of every call, such as temperature and max_tokens."""
+    system: str | None = None
+    user: str | None = None
+    """Templates; {column} placeholders are filled from the row."""
+    messages: list[MessageSettings] | None = Field(default=None, min_length=1)
+    optimize: list[str] = Field(default=["system"], min_length=1)
+    """The components that may change."""
+
+    @model_validator(mode="after")
+    def _has_one_set_of_texts(self) -> PromptSettings:
+        if self.messages is not None and (self.system is not None or self.user is not None):
+            raise ValueError("takes either system and user, or messages, not both")
+        return self
+
+
+class ComponentSettings(Settings):
+    """One text of a function."""
+
+    text: str
+    role: str = ""
+    """What the text is for, in words a reflection model understands."""
+    placeholders: list[str] = []
+    """Names that must stay in the text as `{name}`."""
+
+
+class FunctionSettings(Settings):
+    """A Python callable `(components, example, context) -> output`, sync or async."""
+
+    type: Literal["function"]
+    path: ImportPath
+    """File and function, `my_program.py:run`, or an importable `package.module:run`."""
+    lm: Text | None = None
+    """The model that its context offers; null when the function calls none of ours."""
+    lm_args: LmArgs = {}
+    components: dict[Slug, Annotated[ComponentSettings, BeforeValidator(_component)]] = Field(min_length=1)
+    """The texts by name: plain text, or a mapping with text, role and placeholders."""
+    optimize: list[str] | None = Field(default=None, min_length=1)
+    """The components that may change; null: all."""
+    max_calls: int = Field(default=16, ge=1)
+    """Most model calls of one rollout; one more makes the rollout fail."""
+
+
+ProgramSettings = Annotated[PromptSettings | FunctionSettings, Field(discriminator="type")]
+
+
+class SplitSettings(Settings):
+    """How many rows of `data.path` go where: numbers of rows, or shares below 1."""
+
+    train: int | float = Field(ge=0)
+    val: int | float = Field(ge=0)
+    test: int | float = Field(ge=0)
+    """0 is allowed, and makes the verdict INCONCLUSIVE."""
+    seed: int = Field(default=0, ge=0)
+
+
+class DataSettings(Settings):
+    """Where the rows are: one file and how to split it, or a file for each split."""
+
+    path: Text | None = None
+    split: SplitSettings | None = None
+    train: Text | None = None
+    val: Text | None = None
+    test: Text | None = None
+    inputs: Columns
+    """The columns that the program sees."""
+    expected: Columns | None = None
+    """The wanted answer: one column's value, or a mapping where it is a list or mapping of columns."""
+    id: Text | None = None
+    """The column of the rows' ids; null: a hash of the row."""
+    group: Text | None = None
+    """The column that names a row's session, customer or document; splits keep a group together."""
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> DataSettings:
+        if self.path is not None:
+            if self.train is not None or self.val is not None or self.test is not None:
+                raise ValueError("takes either path with split, or train, val and test files, not both")
+            if self.split is None:
+                raise ValueError("needs a split for its path, such as split: {train: 60, val: 60, test: 150}")
+        elif self.train is None or self.val is None:
+            raise ValueError("needs a path with a split, or train and val files (and test, for a verdict)")
+        elif self.split is not None:
+            raise ValueError("takes no split where train and val are files of their own")
+        return self
+
+
+class ReflectionSettings(Settings):
+    """The model that reads failures and proposes edits."""
+
+    lm: Text
+    lm_args: LmArgs = {}
+    template: Annotated[str, AfterValidator(_template)] | None = None
+    """What a full rewrite asks; <curr_param> and <side_info> are filled in. null: promptopt's own."""
+
+
+class StrategySettings(Settings):
+    """How candidates are proposed, raced and chosen."""
+
+    name: Literal["reflective"] = "reflective"
+    pipeline: int = Field(default=8, ge=1)
+    """Step i uses only what steps up to i - pipeline have told: more of it overlaps more work and knows less."""
+    rebase: int = Field(default=2, ge=1)
+    """Just before its child is assembled, step i takes over the incumbent as of step i - rebase; at most pipeline."""
+    minibatch: int = Field(default=8, ge=1)
+    """Train rows that a step runs its parent on, and reflects about."""
+    block: int = Field(default=16, ge=1)
+    """Val rows that a race evaluates at a time, before it decides whether to go on."""
+    max_prompt_tokens: int | None = Field(default=None, ge=1)
+    """No candidate's rendered prompt, demos included, may be longer."""
+    max_demos: int = Field(default=16, ge=0)
+    """Most labelled demos that a candidate may carry."""
+    operators: list[Text] | None = Field(default=None, min_length=1)
+    """The operators that may propose; null: all that the program and the settings allow."""
+    select: Literal["one_se", "best"] = "one_se"
+    """one_se: the shortest finalist within one paired standard error of the best; best: the highest val score."""
+
+
+class BudgetSettings(Settings):
+    """Hard caps on everything the run pays for; see `core.budget.Budget`."""
+
+    rollouts: int | None = Field(default=None, gt=0)
+    calls: int | None = Field(default=None, gt=0)
+    tokens: int | None = Field(default=None, gt=0)
+    usd: float | None = Field(default=None, gt=0)
+    minutes: float | None = Field(default=None, gt=0)
+
+    @property
+    def caps(self) -> Budget:
+        return Budget(**self.model_dump())
+
+    @model_validator(mode="after")
+    def _has_a_cap(self) -> BudgetSettings:
+        if all(cap is None for cap in self.model_dump().values()):
+            raise ValueError("needs at least one cap: rollouts, calls, tokens, usd or minutes")
+        return self
+
+
+class RunSettings(Settings):
+    """Where and how fast the run goes; only the seed decides what it finds."""
+
+    dir: Text | None = None
+    """The run directory; null: runs/NAME beside the config."""
+    seed: int = Field(default=0, ge=0)
+    concurrency: int = Field(default=8, ge=1)
+    """Most rollouts in flight."""
+    rollout_timeout: float = Field(default=600, gt=0)
+    """Seconds for one rollout with all its calls; a longer one ends as a failure, which is missing data."""
+
+
+class Config(Settings):
+    """A whole job."""
+
+    name: Slug
+    program: ProgramSettings
+    data: DataSettings
+    metric: Metric
+    """`{type: ...}` with the metric's own settings; a bare name is short for its type."""
+    reflection: ReflectionSettings | None = None
+    """Without it only the operators that need no model run."""
+    strategy: StrategySettings = StrategySettings()
+    budget: BudgetSettings
+    run: RunSettings = RunSettings()
+    lms: dict[Text, ModelSettings] = {}
+    """By model name: endpoint, key's variable, price and limits."""
+
+    _document: Document = PrivateAttr(default=Document({}, "config"))
+    _base: Path = PrivateAttr(default=Path())
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Take from the validation's context where the settings were written."""
+        if context:
+            self._document, self._base = context["document"], context["base"]
+
+    @property
+    def base(self) -> Path:
+        """The folder that relative paths start from."""
+        return self._base
+
+    def resolve(self, path: str) -> Path:
+        """Where a path of this config is on disk."""
+        return self._base / path
+
+    @property
+    def run_dir(self) -> Path:
+        return self.resolve(self.run.dir or f"runs/{self.name}")
+
+    def located(self, error: ConfigError) -> ConfigError:
+        """`error`, which was raised about one of these settings, with the file and line of its key."""
+        return self._document.error(self._document.path(error.key or ""), str(error)) if error.file is None else error

@@ -1,0 +1,109 @@
+"""Caps on what a run may spend, checked before each call.
+
+A call *reserves* its worst case, runs, and *settles* at its true cost. Reservations of calls that never settled
+(a crash) stay charged at their worst case, so the ledger never reports less than was spent. The sealed test's share
+is *set aside* before the search starts and released when the test opens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from decimal import Decimal
+from typing import Literal
+
+Room = Literal["yes", "wait", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """What rollouts and calls have cost, or may cost."""
+
+    rollouts: int = 0
+    """Logical: each (candidate, example, sample) once, however often it was tried."""
+    calls: int = 0
+    """Physical: every attempt that left for a model."""
+    cached: int = 0
+    """Calls that the ledger answered."""
+    tokens_in: int = 0
+    tokens_out: int = 0
+    usd: Decimal = Decimal(0)
+    """US dollars, at the price in force when each call was made."""
+
+    @property
+    def tokens(self) -> int:
+        return self.tokens_in + self.tokens_out
+
+    def __add__(self, other: Spend) -> Spend:
+        return Spend(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Spend)))
+
+    def __sub__(self, other: Spend) -> Spend:
+        return Spend(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(Spend)))
+
+    def times(self, n: int) -> Spend:
+        """This spend, `n` times."""
+        return Spend(*(getattr(self, f.name) * n for f in fields(Spend)))
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Hard caps; None means no cap. Each covers everything: program, reflection, judges and the sealed test."""
+
+    rollouts: int | None = None
+    calls: int | None = None
+    tokens: int | None = None
+    usd: Decimal | float | None = None
+    minutes: float | None = None
+    """Wall-clock over all sessions of the run."""
+
+    def __post_init__(self) -> None:
+        for cap in fields(Budget):
+            value = getattr(self, cap.name)
+            if value is not None and not value > 0:
+                raise ValueError(f"budget.{cap.name} must be above 0, got {value}")
+        if self.usd is not None:
+            object.__setattr__(self, "usd", Decimal(str(self.usd)))
+
+    def over(self, spend: Spend) -> str | None:
+        """The first cap that `spend` passes, or None."""
+        for cap in ("rollouts", "calls", "tokens", "usd"):
+            limit = getattr(self, cap)
+            if limit is not None and getattr(spend, cap) > limit:
+                return cap
+        return None
+
+
+class Account:
+    """Spent, reserved and set aside against the caps. Bookkeeping only: no clock, no I/O."""
+
+    def __init__(self, budget: Budget, spent: Spend = Spend()) -> None:
+        self.budget = budget
+        self.spent = spent
+        self.reserved = Spend()
+        self.aside = Spend()
+
+    def set_aside(self, share: Spend) -> None:
+        """Keep `share` out of the search's reach until `release`."""
+        self.aside = share
+
+    def release(self) -> None:
+        """Open what was set aside: the sealed test begins."""
+        self.aside = Spend()
+
+    def room(self, worst: Spend) -> Room:
+        """Whether `worst` fits now, may fit once other reservations settle, or never will."""
+        settled = self.spent + self.aside + worst
+        if self.budget.over(settled):
+            return "never"
+        return "wait" if self.budget.over(settled + self.reserved) else "yes"
+
+    def binding(self, worst: Spend) -> str:
+        """The cap that keeps `worst` out."""
+        return self.budget.over(self.spent + self.aside + self.reserved + worst) or "budget"
+
+    def reserve(self, worst: Spend) -> None:
+        self.reserved += worst
+
+    def settle(self, worst: Spend, true: Spend) -> None:
+        """Replace a reservation by what the call truly cost."""
+        self.reserved -= worst
+        self.spent += true

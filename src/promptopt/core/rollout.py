@@ -1,0 +1,121 @@
+"""What happened when a candidate ran on an example, and what a metric said about it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any, cast
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A metric's opinion of one output.
+
+    Raises ValueError for a value that is not a finite number in [0, 1], here and in every part: a metric that
+    returns such a value is broken, and its rollout is missing, never zero.
+    """
+
+    value: float
+    feedback: str = ""
+    """What a reflection model should learn from; it may quote the expected answer."""
+    parts: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Named sub-scores in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", unit_number(self.value))
+        object.__setattr__(self, "parts", {str(k): unit_number(v, k) for k, v in self.parts.items()})
+
+    @staticmethod
+    def of(raw: object) -> Score:
+        """Read what a metric returned: a Score, a number, a bool, or `(score, feedback)`.
+
+        Raises ValueError for anything else.
+        """
+        if isinstance(raw, Score):
+            return raw
+        if isinstance(raw, tuple):
+            pair = cast("tuple[object, ...]", raw)
+            if len(pair) == 2 and isinstance(pair[1], str):
+                return Score(unit_number(pair[0]), pair[1])
+        return Score(unit_number(raw))
+
+
+def unit_number(raw: object, name: str = "a score") -> float:
+    """`raw` as a float in [0, 1]; ValueError says what is wrong with it. NumPy's scalars are numbers too."""
+    if type(raw).__module__ == "numpy" and hasattr(raw, "item") and getattr(raw, "ndim", 1) == 0:
+        raw = cast(Any, raw).item()
+    if not isinstance(raw, Real):
+        raise ValueError(f"{name} must be a number in [0, 1], got {type(raw).__name__} {str(raw)[:60]!r}")
+    value = float(raw)
+    if not math.isfinite(value) or not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name} must be a finite number in [0, 1], got {value}")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a rollout or call has no result. A failure is missing data, never a score of 0."""
+
+    kind: str
+    """One of: rate_limit, server, timeout, connection, auth, bad_request, not_found, malformed, empty, refusal,
+    budget, program, metric, judge."""
+    message: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "message": self.message}
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One model call inside a rollout."""
+
+    messages: tuple[Mapping[str, Any], ...]
+    reply: str
+    finish_reason: str = "stop"
+    component: str = ""
+    """The component whose text shaped this call, where the program knows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One run of a candidate on an example: an output with its score, or a typed failure."""
+
+    candidate_id: str
+    example_id: str
+    sample: int = 0
+    output: Any = None
+    """What the program returned; a value that JSON can hold."""
+    trace: tuple[Turn, ...] = ()
+    score: Score | None = None
+    failure: Failure | None = None
+    seconds: float = 0.0
+
+    @property
+    def value(self) -> float | None:
+        """The score's value, None when it is missing."""
+        return None if self.score is None else self.score.value
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as plain JSON values as far as the output is one."""
+        score = self.score
+        return {
+            "candidate_id": self.candidate_id,
+            "example_id": self.example_id,
+            "sample": self.sample,
+            "output": self.output,
+            "trace": [[list(turn.messages), turn.reply, turn.finish_reason, turn.component] for turn in self.trace],
+            "score": None if score is None else [score.value, score.feedback, dict(score.parts)],
+            "failure": None if self.failure is None else self.failure.to_json(),
+            "seconds": round(self.seconds, 3),
+        }
+
+    @staticmethod
+    def from_json(body: Mapping[str, Any]) -> Rollout:
+        """Read back what `to_json` wrote."""
+        fields = dict(body)
+        fields["trace"] = tuple(Turn(tuple(messages), *rest) for messages, *rest in body["trace"])
+        fields["score"] = None if body["score"] is None else Score(*body["score"])
+        fields["failure"] = None if body["failure"] is None else Failure(**body["failure"])
+        return Rollout(**fields)

@@ -1,0 +1,54 @@
+"""Which candidate goes to the sealed test."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Literal
+
+from promptopt.core.candidate import Candidate
+from promptopt.core.racing import standard_error
+from promptopt.core.search import State, paired_gain
+
+Rule = Literal["one_se", "best"]
+
+
+def prompt_bytes(candidate: Candidate) -> int:
+    """UTF-8 bytes of all texts and demos: what a candidate adds to every call."""
+    demos = [demo for slot in candidate.demos.values() for demo in slot]
+    shown = [str(value) for demo in demos for value in (*demo.inputs.values(), demo.output)]
+    return sum(len(text.encode()) for text in (*candidate.components.values(), *shown))
+
+
+def prompt_tokens(candidate: Candidate) -> int:
+    """The prompt's length in tokens, estimated at four bytes a token: models count differently, this never changes."""
+    return -(-prompt_bytes(candidate) // 4)
+
+
+def champion(state: State, n_val: int, rule: Rule, barred: Collection[str] = ()) -> Candidate:
+    """The candidate to test: the best on val, or a shorter one within one paired standard error of it.
+
+    `barred` are ids that may not be chosen. Only candidates that ran on all `n_val` rows count, and only those that beat the baseline there; without any, the
+    baseline is returned. The baseline itself never wins by being short.
+    """
+    baseline = state.val[state.baseline]
+    ahead = {
+        name: scores
+        for name, scores in state.val.items()
+        if name != state.baseline and name not in barred and len(scores) == n_val and paired_gain(scores, baseline) > 0
+    }
+    if not ahead:
+        return state.candidates[state.baseline]
+
+    def rank(name: str) -> tuple[float, int, str]:
+        return -state.mean(name), prompt_bytes(state.candidates[name]), name
+
+    best = min(ahead, key=rank)
+    if rule == "best":
+        return state.candidates[best]
+    close = [name for name in ahead if _within_one_error(ahead[best], ahead[name])]
+    return state.candidates[min(close, key=lambda name: rank(name)[1:] + rank(name)[:1])]
+
+
+def _within_one_error(best: Mapping[str, float | None], other: Mapping[str, float | None]) -> bool:
+    gaps = [a - b for row, a in best.items() if a is not None and (b := other.get(row)) is not None]
+    return sum(gaps) <= standard_error(gaps) * len(gaps)

@@ -1,0 +1,141 @@
+"""Drives a search: starts the steps it asks for, in parallel, and folds what they tell in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from promptopt.core.racing import MAX_MISSING
+from promptopt.core.search import Ask, AwaitTurn, Evaluate, Propose, Search, State, Told
+from promptopt.errors import BaselineFailed, BudgetExhausted, RunError
+from promptopt.execute.runner import Runner
+from promptopt.store.ledger import Ledger
+
+CAP = "budget: "
+"""How the reason of a stop by a cap begins."""
+
+
+class Engine:
+    """One run of a search over a runner and a ledger."""
+
+    def __init__(self, search: Search, runner: Runner, ledger: Ledger, splits: Mapping[str, str]) -> None:
+        """`splits` names each example's split, by id."""
+        self.search, self.runner, self.ledger, self.splits = search, runner, ledger, splits
+        self.on_fold: Callable[[Told], None] = lambda told: None
+        self._turns: dict[int, asyncio.Future[State | None]] = {}
+        self._tasks: dict[int, asyncio.Task[Told]] = {}
+        self._cut: str | None = None
+
+    async def run(self) -> None:
+        """Drive the search until it stops, continuing from whatever the ledger holds.
+
+        Raises Halted when it was interrupted, and the errors of RunError's tree; both leave a run that can be resumed.
+        """
+        pending = self._replay()
+        if self.ledger.events("stop"):
+            return
+        try:
+            while True:
+                for ask in [*pending, *self.search.ask()]:
+                    self._tasks[ask.number] = asyncio.create_task(self._drive(ask))
+                pending = []
+                self._call_turns()
+                if not self.search.in_flight:
+                    break
+                self._fold(await self._tasks.pop(self.search.state.folded))
+        except BaseException as error:
+            self.runner.halt(str(error))
+            for turn in self._turns.values():
+                turn.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+            if isinstance(error, RunError):
+                self.ledger.forget_failures(self.search.state.folded - 1)
+            raise
+        self.ledger.append("stop", self.search.state.folded, {"reason": self.search.stop_reason})
+
+    def cut(self, reason: str) -> None:
+        """End the search now, calls in flight included: their worst case stays charged."""
+        self._cut = reason
+        self.search.stop(reason)
+        for task in self._tasks.values():
+            task.cancel()
+
+    def _replay(self) -> list[Ask]:
+        """Fold what the ledger tells; returns the steps that were in flight when the last session ended."""
+        pending: dict[int, Ask] = {}
+        for event in self.ledger.events("told"):
+            pending |= {ask.number: ask for ask in self.search.ask()}
+            told = Told.from_json(event.step, event.body)
+            del pending[told.step]
+            self._tell(told)
+        return list(pending.values())
+
+    async def _drive(self, ask: Ask) -> Told:
+        rolled: list[tuple[str, str]] = []
+
+        def cut_short(reason: str) -> Told:
+            return Told(ask.number, "", "no_room", reason=reason, rolled=tuple(rolled))
+
+        answer: Any = None
+        while True:
+            try:
+                work = ask.work.send(answer)
+                match work:
+                    case Evaluate(candidate, examples):
+                        rolled += [(candidate.id, example.id) for example in examples]
+                        split = self.splits[examples[0].id]
+                        answer = await self.runner.evaluate(candidate, examples, step=ask.number, split=split)
+                    case Propose():
+                        answer = await self.runner.propose(work, step=ask.number)
+                    case AwaitTurn():
+                        answer = await self._turn(ask.number)
+            except StopIteration as stop:
+                return replace(stop.value, rolled=tuple(rolled))
+            except BudgetExhausted as spent:
+                return cut_short(f"{CAP}{spent.cap}")
+            except asyncio.CancelledError:
+                if self._cut is None:
+                    raise
+                return cut_short(self._cut)
+
+    def _fold(self, told: Told) -> None:
+        if told.outcome == "baseline":
+            self._check_baseline(told)
+        elif told.step == 0:
+            raise BudgetExhausted(told.reason.removeprefix(CAP))
+        self.ledger.append("told", told.step, told.to_json())
+        self._tell(told)
+        self.on_fold(told)
+
+    def _tell(self, told: Told) -> None:
+        self.search.tell(told)
+        if told.outcome == "no_room" and told.reason.startswith(CAP):
+            self.search.stop(told.reason)
+
+    def _turn(self, number: int) -> asyncio.Future[State | None]:
+        turn: asyncio.Future[State | None] = asyncio.get_running_loop().create_future()
+        self._turns[number] = turn
+        self._call_turns()
+        return turn
+
+    def _call_turns(self) -> None:
+        for number in [number for number in self._turns if self.search.has_turn(number)]:
+            turn = self._turns.pop(number)
+            if not turn.done():
+                turn.set_result(self.search.turn(number))
+
+    def _check_baseline(self, told: Told) -> None:
+        missing = [row for row, value in told.scores.items() if value is None]
+        if len(missing) <= MAX_MISSING * len(told.scores):
+            return
+        failures = [rollout.failure for rollout in self.ledger.rollouts("val") if rollout.failure]
+        kind, count = Counter(failure.kind for failure in failures).most_common(1)[0]
+        message = next(failure.message for failure in failures if failure.kind == kind)
+        raise BaselineFailed(
+            f"the starting prompt could not be scored on {len(missing)} of {len(told.scores)} val rows; "
+            f"{count} times: {kind}: {message} (row {missing[0]}). Mend it and run the same command again: "
+            "answers that were paid for are kept."
+        )

@@ -1,0 +1,148 @@
+"""One whole optimization in order: search, then the sealed test. Everything that happened is in the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from promptopt.core.budget import Spend
+from promptopt.core.search import Search, Told
+from promptopt.core.selection import champion
+from promptopt.core.split import inputs_digest
+from promptopt.errors import BudgetExhausted
+from promptopt.execute.engine import CAP, Engine
+from promptopt.execute.progress import Progress, Running, Watch
+from promptopt.execute.runner import Runner
+from promptopt.job import Job
+from promptopt.plan import sealed_share
+from promptopt.store.ledger import Ledger
+from promptopt.store.run_dir import count_opening
+
+INTERRUPTED = "interrupted"
+TEST_STEP = 1_000_000_000
+"""The sealed test comes after every step of the search."""
+SLACK = 1.5
+"""A champion's rows are taken to last this much longer than the baseline's when time is set aside for the test."""
+
+
+@dataclass
+class Optimization:
+    """A job under way."""
+
+    job: Job
+    runner: Runner
+    ledger: Ledger
+    watch: Watch
+    barred: set[str] = field(default_factory=set[str])
+    """Candidates whose sealed test the budget cannot pay for."""
+
+    def __post_init__(self) -> None:
+        settings, caps = self.job.strategy, self.job.budget
+        sealed = 2 * len(self.job.split.test)
+        self.search = Search(
+            self.job.strategy_for_search(),
+            pipeline=settings.pipeline,
+            rebase=settings.rebase,
+            max_rollouts=None if caps.rollouts is None else caps.rollouts - sealed,
+        )
+        self.engine = Engine(self.search, self.runner, self.ledger, self.job.splits)
+        self.engine.on_fold = self._folded
+        self._testing = False
+        self._earlier, self._began = self.ledger.seconds(), time.monotonic()
+        self._last_win = ""
+
+    async def run(self) -> None:
+        """Search, then open the test. Raises Halted when interrupted, and the errors of RunError's tree."""
+        account = self.ledger.account
+        account.set_aside(sealed_share(self.job, self.job.baseline, self._dearest()))
+        self.watch.began(Running(self.progress, lambda: self.runner.halt(INTERRUPTED)))
+        self._cut_in(self._seconds_left())
+        await self.engine.run()
+        account.release()
+        await self._open_test()
+        self.ledger.append("finished", self.search.state.folded, {})
+
+    def progress(self) -> Progress:
+        """The run at this moment."""
+        state = self.search.state
+        known = bool(state.baseline)
+        return Progress(
+            phase="sealed test" if self._testing else "search" if known else "baseline",
+            steps=state.folded,
+            in_flight=len(self.search.in_flight),
+            val_baseline=state.mean(state.baseline) if known else None,
+            val_best=state.mean(state.incumbent) if known else None,
+            last_win=self._last_win,
+            spent=self.ledger.account.spent,
+            budget=self.job.budget,
+            seconds=self.seconds(),
+        )
+
+    def seconds(self) -> float:
+        """Wall-clock of the run over all its sessions."""
+        return self._earlier + time.monotonic() - self._began
+
+    async def _open_test(self) -> None:
+        """Both arms on the sealed rows, once; without rows or without a better candidate it stays sealed."""
+        rows, state = self.job.split.test, self.search.state
+        best = champion(state, len(self.job.split.val), self.job.strategy.select, self.barred)
+        if not rows or best.id == state.baseline:
+            return
+        self._testing = True
+        opening = count_opening(self.job.directory, inputs_digest(rows), self.ledger.meta("run_id"))
+        if not self.ledger.events("opened"):
+            pairs = [[example.id, example.group] for example in rows]
+            body = {"best": best.id, "opening": opening, "rows": pairs, "binary": self._binary()}
+            self.ledger.append("opened", state.folded, body)
+        left = self._seconds_left()
+        with suppress(BudgetExhausted, TimeoutError):
+            async with asyncio.timeout(left):
+                for arm in (self.job.baseline, best):
+                    await self.runner.evaluate(arm, rows, step=TEST_STEP, split="test")
+
+    def _binary(self) -> bool:
+        """Whether scores count as right or wrong: the metric says so, or every score on val has been 0 or 1."""
+        seen = (value for scores in self.search.state.val.values() for value in scores.values() if value is not None)
+        return self.job.metric.binary or all(value in (0.0, 1.0) for value in seen)
+
+    def _folded(self, told: Told) -> None:
+        if told.outcome == "won" and self.search.state.incumbent == (told.candidate.id if told.candidate else ""):
+            self._last_win = told.note
+        if told.outcome == "baseline":
+            self._set_time_aside(len(told.scores))
+        if told.outcome in ("won", "lost"):
+            self._set_spend_aside()
+        self.watch.folded(told)
+
+    def _set_spend_aside(self) -> None:
+        """Keep what the present champion's test can cost; one that the budget cannot test is barred."""
+        while True:
+            best = champion(self.search.state, len(self.job.split.val), self.job.strategy.select, self.barred)
+            share, account = sealed_share(self.job, best, self._dearest()), self.ledger.account
+            had = account.aside
+            account.set_aside(share)
+            if account.room(Spend()) != "never" or best.id == self.job.baseline.id:
+                return
+            account.set_aside(had)
+            self.barred.add(best.id)
+
+    def _set_time_aside(self, rows: int) -> None:
+        left = self._seconds_left()
+        if left is not None:
+            test = 2 * len(self.job.split.test) * (time.monotonic() - self._began) / rows * SLACK
+            self._cut_in(max(0.0, left - test))
+
+    def _cut_in(self, seconds: float | None) -> None:
+        if seconds is not None:
+            asyncio.get_running_loop().call_later(seconds, self.engine.cut, f"{CAP}minutes")
+
+    def _seconds_left(self) -> float | None:
+        minutes = self.job.budget.minutes
+        return None if minutes is None else max(0.0, 60 * minutes - self.seconds())
+
+    def _dearest(self) -> Spend | None:
+        """The dearest rollout seen, for programs that cannot say in advance what they will call."""
+        known = self.job.program.preview(self.job.baseline, self.job.split.train[0])
+        return None if known is not None else self.ledger.dearest_rollout()

@@ -1,0 +1,62 @@
+"""What a run tells while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from promptopt.core.budget import Budget, Spend
+from promptopt.core.search import Told
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A run at one moment."""
+
+    phase: Literal["baseline", "search", "sealed test", "done"]
+    steps: int
+    in_flight: int
+    val_baseline: float | None
+    val_best: float | None
+    """Selection score of the incumbent, optimistic."""
+    last_win: str
+    """What the last accepted edit changed; empty before the first."""
+    spent: Spend
+    budget: Budget
+    seconds: float
+    """Wall-clock over all sessions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A run that has begun, seen from outside."""
+
+    progress: Callable[[], Progress]
+    """May be called from another thread at any time."""
+    interrupt: Callable[[], None]
+    """Start nothing more, finish what runs, and leave a run that can be resumed. Call it in the run's event loop."""
+
+
+class Watch(Protocol):
+    """Whoever shows a run to people."""
+
+    def began(self, running: Running) -> None: ...
+
+    def folded(self, told: Told) -> None:
+        """A step has ended; called in step order."""
+        ...
+
+    def said(self, message: str) -> None:
+        """A line for people, such as what was reused."""
+        ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    def began(self, running: Running) -> None: ...
+
+    def folded(self, told: Told) -> None: ...
+
+    def said(self, message: str) -> None: ...

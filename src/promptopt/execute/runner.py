@@ -1,0 +1,176 @@
+"""Does the work that steps ask for: rollouts, scores, proposals. What the ledger holds is not done again."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from promptopt.core.budget import Spend
+from promptopt.core.candidate import Candidate
+from promptopt.core.edit import Proposal
+from promptopt.core.example import Example
+from promptopt.core.rollout import Failure, Rollout
+from promptopt.core.search import Propose
+from promptopt.errors import BudgetExhausted, RunError
+from promptopt.execute.slots import Slots
+from promptopt.lm.message import CallFailed, Purpose, Scope
+from promptopt.lm.session import Caller, Session
+from promptopt.lm.spec import LM
+from promptopt.metrics.metric import Metric
+from promptopt.programs.program import Program
+from promptopt.reflect.proposer import Proposer
+from promptopt.store.ledger import Ledger
+
+ONE = Spend(rollouts=1)
+
+
+class Halted(Exception):
+    """No further work is started; `reason` says why. What was running has been finished and kept."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What rollouts and proposals are made with."""
+
+    program: Program
+    metric: Metric
+    proposer: Proposer | None
+    caller: Caller
+    ledger: Ledger
+
+
+class Runner:
+    """Runs at most `concurrency` rollouts at a time, older steps first, each within `timeout` seconds."""
+
+    def __init__(self, bench: Bench, *, concurrency: int, timeout: float) -> None:
+        self.bench, self.timeout = bench, timeout
+        self._slots = Slots(concurrency)
+        self._flights: dict[str, asyncio.Task[Rollout]] = {}
+        self._halt: str | None = None
+        self._program = bench.program.fingerprint
+        self._metric = bench.metric.fingerprint
+
+    def halt(self, reason: str) -> None:
+        """Start nothing more; what runs is finished and kept, what waits is refused with Halted."""
+        self._halt = self._halt or reason
+
+    def resume(self) -> None:
+        """Take work again after a halt: the sealed test follows a search that ran out of time."""
+        self._halt = None
+
+    async def evaluate(
+        self, candidate: Candidate, examples: Sequence[Example], *, step: int, split: str
+    ) -> tuple[Rollout, ...]:
+        """One rollout a row, in the order of the rows.
+
+        Raises BudgetExhausted, ModelDown or Halted once every rollout that was started has ended and is kept.
+        """
+        work = [self._rollout(candidate, example, step, split) for example in examples]
+        done = await asyncio.gather(*work, return_exceptions=True)
+        for result in done:
+            if isinstance(result, BaseException):
+                raise result
+        return tuple(result for result in done if isinstance(result, Rollout))
+
+    async def propose(self, request: Propose, *, step: int) -> Proposal:
+        """What the operator makes of its brief."""
+        if self._halt:
+            raise Halted(self._halt)
+        if self.bench.proposer is None:
+            return Proposal(None, {"no operators": 1})
+        return await self.bench.proposer.propose(request, step)
+
+    async def _rollout(self, candidate: Candidate, example: Example, step: int, split: str) -> Rollout:
+        work = _digest(self._program, candidate.id, example.id, example.digest, 0)
+        key = _digest(work, self._metric)
+        known = self.bench.ledger.rollout(key)
+        if known is not None:
+            self.bench.ledger.reused += 1
+            return known
+        if key not in self._flights:
+            flight = asyncio.create_task(self._run_and_record(candidate, example, work, key, step, split))
+            self._flights[key] = flight
+            flight.add_done_callback(lambda _: self._flights.pop(key))
+        return await self._flights[key]
+
+    async def _run_and_record(
+        self, candidate: Candidate, example: Example, work: str, key: str, step: int, split: str
+    ) -> Rollout:
+        ledger = self.bench.ledger
+        async with self._slots.hold(step):
+            if self._halt:
+                raise Halted(self._halt)
+            if ledger.account.room(ONE) != "yes":
+                raise BudgetExhausted("rollouts")
+            ledger.account.reserve(ONE)
+            kept = Spend()
+            try:
+                rollout = await self._run(candidate, example, work, step)
+                if rollout.failure is None:
+                    rollout = await self._score(rollout, example, key, step)
+                ledger.record(key, rollout, step=step, split=split)
+                kept = ONE
+                return rollout
+            finally:
+                ledger.account.settle(ONE, kept)
+
+    async def _run(self, candidate: Candidate, example: Example, work: str, step: int) -> Rollout:
+        program = self.bench.program
+        lm = _with_settings(program.lm, candidate)
+        session = self._session("program", work, step, lm)
+        session.max_calls = program.max_calls
+        rollout, started = Rollout(candidate.id, example.id), time.perf_counter()
+        try:
+            async with asyncio.timeout(self.timeout):
+                output = json.loads(json.dumps(await program.run(candidate, example, session), ensure_ascii=False))
+            rollout = replace(rollout, output=output)
+        except RunError:
+            raise
+        except CallFailed as failed:
+            rollout = replace(rollout, failure=failed.failure)
+        except TimeoutError:
+            message = f"the rollout took longer than {self.timeout:g} s (run.rollout_timeout)"
+            rollout = replace(rollout, failure=Failure("timeout", message))
+        except Exception as error:
+            if isinstance(session.error, RunError):
+                raise session.error from error
+            rollout = replace(rollout, failure=Failure("program", f"{type(error).__name__}: {error}"))
+        return replace(rollout, trace=tuple(session.trace), seconds=time.perf_counter() - started)
+
+    async def _score(self, rollout: Rollout, example: Example, key: str, step: int) -> Rollout:
+        try:
+            async with asyncio.timeout(self.timeout):
+                score = await self.bench.metric.score(example, rollout, self._session("judge", key, step, None))
+            return replace(rollout, score=score)
+        except RunError:
+            raise
+        except CallFailed as failed:
+            return replace(rollout, failure=failed.failure)
+        except TimeoutError:
+            return replace(rollout, failure=Failure("metric", f"the metric took longer than {self.timeout:g} s"))
+        except Exception as error:
+            return replace(rollout, failure=Failure("metric", f"{type(error).__name__}: {error}"))
+
+    def _session(self, purpose: Purpose, key: str, step: int, lm: LM | None) -> Session:
+        return Session(self.bench.caller, Scope(purpose, key, step), lm.name if lm else "", dict(lm.args) if lm else {})
+
+
+def _with_settings(lm: LM | None, candidate: Candidate) -> LM | None:
+    """The program's model as the candidate's settings have it."""
+    if lm is None:
+        return None
+    settings = dict(candidate.settings)
+    return LM(str(settings.pop("lm", lm.name)), **{**lm.args, **settings})
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.blake2b(json.dumps(parts, default=str).encode(), digest_size=16).hexdigest()

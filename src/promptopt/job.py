@@ -1,0 +1,232 @@
+"""A job: everything that one optimization needs, from a config file or from Python objects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from promptopt.config import Config
+from promptopt.config.identity import fingerprint
+from promptopt.config.settings import FunctionSettings, PromptSettings, RunSettings, StrategySettings
+from promptopt.core.budget import Budget
+from promptopt.core.candidate import Candidate
+from promptopt.core.split import Split, digest, given, split
+from promptopt.core.strategies.reflective import Limits, OperatorPrior, Reflective, Task
+from promptopt.data import Columns, Dataset
+from promptopt.errors import ConfigError
+from promptopt.execute.user_code import load
+from promptopt.lm.pricing import check_model, require_price
+from promptopt.lm.settings import ModelSettings
+from promptopt.lm.spec import LM
+from promptopt.metrics.build import build, judges_in
+from promptopt.metrics.metric import Metric
+from promptopt.programs.function import Function
+from promptopt.programs.program import Program
+from promptopt.programs.prompt import Prompt
+from promptopt.reflect.proposer import OPERATORS
+
+BYTES_A_TOKEN = 4
+MAX_PROMPT_TOKENS = 4000
+"""Longest prompt, in estimated tokens, where the strategy names no limit."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A program, its data, its metric, and how to search."""
+
+    name: str
+    program: Program
+    split: Split
+    metric: Metric
+    reflection: LM | None
+    template: str | None
+    """What a full rewrite asks, in place of promptopt's own words."""
+    strategy: StrategySettings
+    budget: Budget
+    run: RunSettings
+    directory: Path
+    models: Mapping[str, ModelSettings]
+    identity: Mapping[str, Any]
+    """What decides the result; a run directory belongs to one identity."""
+
+    @staticmethod
+    def from_config(config: Config) -> Job:
+        """Read the data and load the code that a config names. Raises ConfigError and DataError."""
+        program = _program(config)
+        job = Job(
+            name=config.name,
+            program=program,
+            split=_split(config),
+            metric=build(config.metric, config.base),
+            reflection=LM(config.reflection.lm, **config.reflection.lm_args) if config.reflection else None,
+            template=config.reflection.template if config.reflection else None,
+            strategy=config.strategy,
+            budget=config.budget.caps,
+            run=config.run,
+            directory=config.run_dir,
+            models=config.lms,
+            identity=fingerprint(config),
+        )
+        job.check()
+        return job
+
+    @cached_property
+    def baseline(self) -> Candidate:
+        """The program as it is."""
+        return Candidate({component.name: component.text for component in self.program.components})
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the rows are, for recognising a run's data: sizes and content hashes."""
+        parts = {"train": self.split.train, "val": self.split.val, "test": self.split.test}
+        return {name: {"rows": len(rows), "content": digest(rows)} for name, rows in parts.items()}
+
+    @property
+    def code(self) -> dict[str, str]:
+        """Fingerprints of program and metric, which change when the user's own code does."""
+        return {"program": self.program.fingerprint, "metric": self.metric.fingerprint}
+
+    @property
+    def splits(self) -> dict[str, str]:
+        """The split of each example, by id."""
+        parts = {"train": self.split.train, "val": self.split.val, "test": self.split.test}
+        return {example.id: name for name, rows in parts.items() for example in rows}
+
+    @cached_property
+    def lms(self) -> dict[str, LM]:
+        """Every model that the job calls, by what for."""
+        named = {"program": self.program.lm, "reflection": self.reflection}
+        named |= {f"judge {i}": LM(judge.lm) for i, judge in enumerate(judges_in(self.metric), 1)}
+        return {role: lm for role, lm in named.items() if lm is not None}
+
+    def settings_of(self, model: str) -> ModelSettings:
+        return self.models.get(model, ModelSettings())
+
+    @cached_property
+    def priors(self) -> tuple[OperatorPrior, ...]:
+        """The operators that can propose for this job."""
+        names = self.strategy.operators or tuple(OPERATORS)
+        for name in names:
+            if name not in OPERATORS:
+                raise ConfigError(
+                    f"strategy.operators: {name!r} is not an operator; there are {', '.join(OPERATORS)}",
+                    key="strategy.operators",
+                )
+        priors = tuple(OPERATORS[name][1] for name in names if self._can_use(name))
+        if not priors:
+            raise ConfigError(
+                "nothing can propose: give a reflection model, a program that takes demos, or other strategy.operators",
+                key="strategy.operators",
+            )
+        return priors
+
+    def strategy_for_search(self) -> Reflective:
+        """The strategy, ready to be asked."""
+        settings = self.strategy
+        limits = Limits(
+            minibatch=settings.minibatch,
+            block=settings.block,
+            max_demos=settings.max_demos,
+            max_bytes=BYTES_A_TOKEN * (settings.max_prompt_tokens or MAX_PROMPT_TOKENS),
+        )
+        optimizable = tuple(component for component in self.program.components if component.optimize)
+        task = Task(self.baseline, optimizable, tuple(self.program.demo_slots), self.split.train, self.split.val)
+        return Reflective(task, self.priors, limits, self.run.seed)
+
+    def check(self) -> None:
+        """Raise ConfigError for everything that would fail later: placeholders, models, keys, prices, operators."""
+        self.program.check(tuple(self.split.train[0].inputs))
+        if not any(component.optimize for component in self.program.components):
+            raise ConfigError("program.optimize names no component, so nothing can change", key="program.optimize")
+        for lm in self.lms.values():
+            check_model(lm.name, self.settings_of(lm.name))
+            require_price(lm.name, self.settings_of(lm.name), self.budget.usd is not None)
+        _ = self.priors
+
+    def _can_use(self, operator: str) -> bool:
+        if operator == "demos":
+            labelled = any(example.expected is not None for example in self.split.train)
+            return bool(self.program.demo_slots) and labelled and self.strategy.max_demos > 0
+        return self.reflection is not None or not OPERATORS[operator][1].needs_evidence
+
+
+def from_objects(
+    program: Program,
+    data: Split,
+    metric: Metric,
+    *,
+    reflection: LM | None,
+    budget: Budget,
+    strategy: StrategySettings,
+    run: RunSettings,
+    template: str | None = None,
+) -> Job:
+    """The job that Python objects describe. Raises ConfigError for what cannot work."""
+    lms = [lm for lm in (program.lm, reflection) if lm is not None]
+    texts = {component.name: [component.text, component.optimize] for component in program.components}
+    identity = {
+        "program": {"fingerprint": program.fingerprint, "components": texts},
+        "metric": metric.fingerprint,
+        "reflection": [reflection.name, reflection.args, template] if reflection else None,
+        "strategy": strategy.model_dump(mode="json"),
+        "budget": {name: str(cap) for name, cap in _caps(budget).items()},
+        "run": {"seed": run.seed},
+    }
+    job = Job(
+        name="python",
+        program=program,
+        split=data,
+        metric=metric,
+        reflection=reflection,
+        template=template,
+        strategy=strategy,
+        budget=budget,
+        run=run,
+        directory=Path(run.dir or "runs/python"),
+        models={lm.name: lm.settings for lm in lms if lm.settings is not None},
+        identity=json.loads(json.dumps(identity, default=str)),
+    )
+    job.check()
+    return job
+
+
+def _caps(budget: Budget) -> dict[str, Any]:
+    caps = {name: getattr(budget, name) for name in ("rollouts", "calls", "tokens", "usd", "minutes")}
+    return {name: cap for name, cap in caps.items() if cap is not None}
+
+
+def _program(config: Config) -> Program:
+    match config.program:
+        case PromptSettings() as prompt:
+            messages = [message.model_dump(exclude_none=True) for message in prompt.messages] if prompt.messages else None
+            return Prompt(
+                LM(prompt.lm, **prompt.lm_args),
+                system=prompt.system,
+                user=prompt.user,
+                messages=messages,
+                optimize=prompt.optimize,
+            )
+        case FunctionSettings() as function:
+            return Function(
+                load(function.path, config.base),
+                components={name: text.model_dump() for name, text in function.components.items()},
+                lm=LM(function.lm, **function.lm_args) if function.lm else None,
+                optimize=function.optimize,
+                max_calls=function.max_calls,
+            )
+
+
+def _split(config: Config) -> Split:
+    data = config.data
+    columns: Columns = {"inputs": data.inputs, "expected": data.expected, "id": data.id, "group": data.group}
+    if data.path is not None and data.split is not None:
+        rows = Dataset.read(config.resolve(data.path), **columns)
+        sizes = data.split
+        return split(rows.examples, train=sizes.train, val=sizes.val, test=sizes.test, seed=sizes.seed)
+    files = [path for path in (data.train, data.val, data.test) if path is not None]
+    parts: Sequence[Dataset] = [Dataset.read(config.resolve(path), **columns) for path in files]
+    return given(*(part.examples for part in parts), names=files)

@@ -1,0 +1,121 @@
+"""Whether a model can be called, what a call costs and what it can cost at most: all known before anything is spent."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+from promptopt.core.budget import Spend
+from promptopt.errors import ConfigError
+from promptopt.lm.message import Request
+from promptopt.lm.provider import LOCAL, key_from, load_litellm
+from promptopt.lm.settings import ModelSettings, Price
+
+MILLION = Decimal(1_000_000)
+FREE = Price(input=Decimal(0), output=Decimal(0))
+
+_TIER = re.compile(r"input_cost_per_token_above_(\d+)k_tokens")
+
+TOKENS_A_MESSAGE, TOKENS_A_CALL = 16, 32
+"""What a provider's chat template adds at most, beyond a token for every byte."""
+
+
+def price(model: str, settings: ModelSettings, tokens_in: int = 0) -> Price | None:
+    """The price of a call with `tokens_in` input tokens (long ones cost more at some models); None when unknown.
+
+    The user's own price comes first, local models are free, the rest stands in litellm's table.
+    """
+    if settings.price is not None:
+        return settings.price
+    if model.startswith(LOCAL):
+        return FREE
+    return next((price for above, price in _listed(model) if tokens_in > above), None)
+
+
+def require_price(model: str, settings: ModelSettings, capped: bool) -> None:
+    """Raises ConfigError when dollars are `capped` and the model has no known price."""
+    if capped and price(model, settings) is None:
+        raise ConfigError(
+            f"budget.usd caps dollars, but the price of {model} is not known. Give it in dollars per million tokens as "
+            f"lms.{model}.price: {{input: ..., output: ...}}, or cap tokens instead.",
+            key=f"lms.{model}.price",
+        )
+
+
+def check_model(model: str, settings: ModelSettings) -> None:
+    """Raises ConfigError for a model that cannot be called: its name is unknown or its key is missing."""
+    if settings.api_key_env is not None:
+        key_from(model, settings.api_key_env)
+    if model.startswith(LOCAL):
+        return
+    litellm = load_litellm()
+    try:
+        litellm.get_llm_provider(model)
+    except Exception:
+        raise ConfigError(
+            f"{model} is not a model that can be called: its provider is not known. Name it as provider/model, such as "
+            f"openai/{model}, or local/NAME for a model on this machine (promptopt models list).",
+            key=f"lms.{model}",
+        ) from None
+    if settings.api_base is not None or settings.api_key_env is not None:
+        return
+    missing = [name for name in litellm.validate_environment(model)["missing_keys"] if name.endswith("_API_KEY")]
+    if missing:
+        raise ConfigError(
+            f"{model} needs a key: set {' or '.join(missing)}, or name the variable that holds it as "
+            f"lms.{model}.api_key_env.",
+            key=f"lms.{model}.api_key_env",
+        )
+
+
+def worst_case(request: Request, settings: ModelSettings) -> Spend:
+    """The most that one try of `request` can cost; 0 dollars where the price is unknown."""
+    tokens_in, tokens_out = input_bound(request), max_tokens(request, settings)
+    return spend(price(request.model, settings, tokens_in), tokens_in, tokens_out)
+
+
+def spend(price: Price | None, tokens_in: int, tokens_out: int) -> Spend:
+    """One call of so many tokens."""
+    usd = (tokens_in * price.input + tokens_out * price.output) / MILLION if price else Decimal(0)
+    return Spend(calls=1, tokens_in=tokens_in, tokens_out=tokens_out, usd=usd)
+
+
+def input_bound(request: Request) -> int:
+    """An upper bound on the input tokens: no tokenizer makes more tokens than there are bytes."""
+    asked = [list(map(dict, request.messages)), request.schema]
+    asked += [request.params[name] for name in ("tools", "functions", "response_format") if name in request.params]
+    text = json.dumps(asked, ensure_ascii=False, default=str)
+    return len(text.encode(errors="surrogatepass")) + TOKENS_A_MESSAGE * len(request.messages) + TOKENS_A_CALL
+
+
+def max_tokens(request: Request, settings: ModelSettings) -> int:
+    """The most output tokens that the call allows itself, or what is sent where it names no limit."""
+    named = [request.params.get(name) for name in ("max_tokens", "max_completion_tokens")]
+    return max((n for n in named if n is not None), default=settings.max_tokens)
+
+
+@cache
+def _listed(model: str) -> tuple[tuple[int, Price], ...]:
+    """litellm's prices of a model as (above so many input tokens, price), dearest tier first; () where it has none."""
+    litellm = load_litellm()
+    try:
+        row = litellm.model_cost[litellm.get_model_info(model)["key"]]
+    except Exception:  # litellm raises a bare Exception for a model that it does not list
+        return ()
+    if "input_cost_per_token" not in row or "output_cost_per_token" not in row:
+        return ()
+    tiers = {int(tier[1]) * 1000: f"_above_{tier[1]}k_tokens" for tier in filter(None, map(_TIER.fullmatch, row))}
+    return tuple((above, _tier(row, suffix)) for above, suffix in sorted({-1: "", **tiers}.items(), reverse=True))
+
+
+def _tier(row: Mapping[str, Any], suffix: str) -> Price:
+    rates = {
+        name: row.get(f"{name}_cost_per_token{suffix}", row[f"{name}_cost_per_token"]) for name in ("input", "output")
+    }
+    thinking = row.get("output_cost_per_reasoning_token") or 0
+    dollars = {name: Decimal(str(rate)) * MILLION for name, rate in {**rates, "thinking": thinking}.items()}
+    return Price(input=dollars["input"], output=max(dollars["output"], dollars["thinking"]))

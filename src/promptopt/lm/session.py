@@ -1,0 +1,82 @@
+"""One piece of work's view of the models."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from promptopt.core.rollout import Failure, Turn
+from promptopt.errors import PromptoptError
+from promptopt.lm.message import CallFailed, Message, Reply, Request, Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a client that takes a base URL finds the gateway; valid while its rollout runs."""
+
+    base_url: str
+    api_key: str
+    model: str
+
+
+class Caller(Protocol):
+    """What a session needs of the gateway."""
+
+    async def complete(self, request: Request, scope: Scope) -> Reply:
+        """The model's answer, from the ledger or paid; raises CallFailed, BudgetExhausted or ModelDown."""
+        ...
+
+    def open_endpoint(self, session: Session) -> Endpoint: ...
+
+    def close_endpoint(self, endpoint: Endpoint) -> None: ...
+
+
+@dataclass
+class Session:
+    """Every call made through it is traced, capped, cached and paid for under one scope.
+
+    A rollout that is tried again gets a new session, so that its calls find their paid answers by the same count.
+    """
+
+    caller: Caller
+    scope: Scope
+    model: str
+    params: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Parameters for every call, such as temperature; a call's own win."""
+    max_calls: int | None = None
+    """A rollout that asks for more calls than this fails, which bounds loops and worst cases."""
+    trace: list[Turn] = field(default_factory=list[Turn])
+    error: CallFailed | PromptoptError | None = None
+    """Why the last failed call failed. A client behind the endpoint sees only an HTTP status, and may hide it."""
+    asked: Counter[str] = field(default_factory=Counter[str])
+    """How often each request was made, by its digest."""
+
+    async def complete(
+        self,
+        messages: Sequence[Message],
+        *,
+        model: str | None = None,
+        component: str = "",
+        schema: Mapping[str, Any] | None = None,
+        **params: Any,
+    ) -> Reply:
+        """Ask `model`, or the session's own, and remember the turn. Raises CallFailed when there is no answer."""
+        request = Request(model or self.model, tuple(messages), {**self.params, **params}, schema)
+        try:
+            reply = await self.caller.complete(request, self._next(request))
+        except (CallFailed, PromptoptError) as error:
+            self.error = error
+            raise
+        said = reply.text or json.dumps(reply.message.get("tool_calls", ""), ensure_ascii=False)
+        self.trace.append(Turn(request.messages, said, reply.finish_reason, component))
+        return reply
+
+    def _next(self, request: Request) -> Scope:
+        if self.max_calls is not None and self.asked.total() >= self.max_calls:
+            raise CallFailed(Failure("program", f"it asked for more than {self.max_calls} model calls in one rollout"))
+        nth = self.asked[request.digest]
+        self.asked[request.digest] += 1
+        return replace(self.scope, nth=nth)

@@ -1,0 +1,52 @@
+"""What a user may say about a model in `lms:`."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+
+class Price(BaseModel):
+    """US dollars per million tokens."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input: Decimal = Field(ge=0)
+    output: Decimal = Field(ge=0)
+
+
+class ModelSettings(BaseModel):
+    """One model's endpoint, key, price and limits; every field has a default that works."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    api_base: str | None = None
+    """The endpoint; None leaves it to litellm, or to the local runtime for `local/NAME`."""
+    api_key_env: str | None = None
+    """The environment variable that holds the key; the key itself never stands in a file."""
+    price: Price | None = None
+    """None takes litellm's table; local models are free."""
+    requests_per_minute: int | None = Field(default=None, gt=0)
+    tokens_per_minute: int | None = Field(default=None, gt=0)
+    concurrency: int | None = Field(default=None, gt=0)
+    """Most calls in flight at this model; None leaves it to the run's concurrency and the slots of a local model."""
+    retries: int = Field(default=4, ge=0)
+    """Further tries after the first; a call is tried at most 1 + retries times, whatever goes wrong."""
+    timeout: float | None = Field(default=None, gt=0)
+    """Seconds for one try, from the first byte sent to the last byte read. None: 60, and 600 for local models."""
+    deadline: float | None = Field(default=None, gt=0)
+    """Seconds for a call with all its tries and waits. None: five times the timeout."""
+    max_tokens: int = Field(default=1024, gt=0)
+    """The `max_tokens` that is sent where a call names none, so that every call has a worst case."""
+    json_schema: bool | Literal["auto"] = "auto"
+    """Whether the model takes a JSON schema; `auto` tries once and remembers a refusal."""
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _names_a_variable(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ValueError("must be the name of an environment variable, never the key itself")
+        return name

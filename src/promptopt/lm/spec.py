@@ -1,0 +1,31 @@
+"""A model by name, with the parameters and settings a user gave it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from promptopt.lm.settings import ModelSettings
+
+
+class LM:
+    """A model: `LM("local/qwen2.5-coder-0.5b", temperature=0, max_tokens=24)`.
+
+    `args` go with every call, as OpenAI names them; `settings` is what a config says under `lms:`. Where only a name is
+    needed, the name alone will do.
+    """
+
+    def __init__(self, name: str, *, settings: ModelSettings | Mapping[str, Any] | None = None, **args: Any) -> None:
+        self.name = name
+        self.args = args
+        given = settings if isinstance(settings, ModelSettings) else ModelSettings.model_validate(settings or {})
+        self.settings = given if settings is not None else None
+
+    @staticmethod
+    def of(lm: str | LM) -> LM:
+        """`lm` itself, or the model of that name."""
+        return lm if isinstance(lm, LM) else LM(lm)
+
+    def __repr__(self) -> str:
+        args = "".join(f", {name}={value!r}" for name, value in self.args.items())
+        return f"LM({self.name!r}{args})"

@@ -1,0 +1,59 @@
+"""How outputs and expected answers become text that can be compared and quoted."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from promptopt.core.example import Example
+
+_WRAPPING = "\"'`*()[]{}<>«»‹›“”„‘’‚「」『』"
+_SENTENCE_ENDS = ".,;:!?…。,;:!?、"
+
+
+def wanted(example: Example) -> Any:
+    """The row's expected answer. Raises ValueError where there is none: nothing can be compared with it."""
+    if example.expected is None:
+        raise ValueError(f"row {example.id!r} has no expected answer; name its column under data.expected")
+    return example.expected
+
+
+def as_text(value: Any) -> str:
+    """A string as it is, a whole float without its `.0`, anything else as JSON with sorted keys."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    try:
+        return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    except (RecursionError, TypeError, ValueError):
+        return f"a {type(value).__name__} that JSON cannot hold"
+
+
+def normalise(text: str) -> str:
+    """`text` without what a reader ignores: case, spacing, wrapping quotes or brackets, closing punctuation.
+
+    Signs that carry meaning at the edge (`-5`, `.5`, `C++`, `C#`, `50%`) stay. Idempotent.
+    """
+    folded = " ".join(text.casefold().split())
+    bare = folded.lstrip(_WRAPPING + " ").rstrip(_WRAPPING + _SENTENCE_ENDS + " ")
+    return bare or folded
+
+
+def mentions(text: str, phrase: str) -> bool:
+    """Whether `phrase` stands in `text` as whole words."""
+    return re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text) is not None
+
+
+def quote(value: Any, limit: int = 160) -> str:
+    """`value` as one quoted line of about `limit` characters, its middle left out, for use in feedback."""
+    text = " ".join(printable(as_text(value)).split())
+    if len(text) > limit:
+        text = f"{text[: limit // 2]} … {text[-limit // 2 :]}"
+    return f'"{text}"'
+
+
+def printable(text: str) -> str:
+    """`text` with lone surrogates, which no file and no request can hold, replaced by `?`."""
+    return text.encode("utf-8", "replace").decode()

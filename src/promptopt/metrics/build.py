@@ -1,0 +1,146 @@
+"""From what a config or a Python caller says to a metric."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from promptopt.errors import ConfigError
+from promptopt.judges.judge import Judge
+from promptopt.metrics.exact import ExactMatch
+from promptopt.metrics.json_fields import JsonMatch
+from promptopt.metrics.metric import Metric
+from promptopt.metrics.numeric import Numeric
+from promptopt.metrics.pattern import Regex
+from promptopt.metrics.python import PythonMetric, load_metric
+from promptopt.metrics.text import Contains, TokenF1
+from promptopt.metrics.weighted import Part, Weighted, leaves
+
+Options = Mapping[str, Any]
+
+_PLAIN: Mapping[str, type[Any]] = {
+    kind.type: kind for kind in (ExactMatch, Contains, Regex, Numeric, TokenF1, JsonMatch, Judge)
+}
+TYPES = (*_PLAIN, Weighted.type, PythonMetric.type)
+"""Every word that `metric: {type: ...}` knows."""
+
+
+def as_metric(metric: Metric | Callable[..., Any] | str | Options, base: Path = Path(".")) -> Metric:
+    """`metric` itself, the built-in with that name, a function as a metric, or what a mapping says as in YAML."""
+    if isinstance(metric, str | Mapping):
+        return build(cast("str | Options", metric), base)
+    if isinstance(metric, type) and hasattr(metric, "score"):
+        raise ConfigError(f"metric is the class {metric.__name__}; pass one of it, as in {metric.__name__}()")
+    if hasattr(metric, "score") and hasattr(metric, "fingerprint") and hasattr(metric, "binary"):
+        return cast(Metric, metric)
+    if callable(metric):
+        return PythonMetric(metric)
+    raise ConfigError(f"metric is a {type(metric).__name__}; pass a metric, a function, a name or a mapping")
+
+
+def build(config: Options | str, base: Path, key: str = "metric") -> Metric:
+    """The metric that `config` describes; a name alone stands for `{type: name}`, and files are relative to `base`.
+
+    Raises ConfigError, with the nearest valid word, for an unknown type or option and for a wrong value. `key` is
+    where the config stands in its file.
+    """
+    options: dict[str, Any] = {"type": config} if isinstance(config, str) else dict(config)
+    if "type" not in options:
+        raise ConfigError(f"{key}.type is missing; it is one of {', '.join(TYPES)}", key=f"{key}.type")
+    kind = options.pop("type")
+    if kind not in TYPES:
+        raise ConfigError(f"{key}.type: {kind!r} is not a metric.{_nearest(kind, TYPES)}", key=f"{key}.type")
+    if kind == PythonMetric.type:
+        return _python(options, base, key)
+    if kind == Weighted.type:
+        return _weighted(options, base, key)
+    if kind == JsonMatch.type and isinstance(options.get("schema"), str):
+        options["schema"] = _schema_file(options["schema"], base, key)
+    kind_class = _PLAIN[kind]
+    _only(options, [f.name for f in fields(kind_class)], key)
+    try:
+        return kind_class(**options)
+    except ValidationError as error:
+        raise _explained(error, key) from None
+
+
+def judges_in(metric: Metric) -> tuple[Judge, ...]:
+    """Every judge that scores a rollout under `metric`, in the order they are asked; empty where no model is."""
+    return tuple(leaf for leaf in leaves(metric) if isinstance(leaf, Judge))
+
+
+def _python(options: Options, base: Path, key: str) -> Metric:
+    _only(options, ["path", "timeout"], key)
+    path, timeout = options.get("path"), options.get("timeout", 60.0)
+    if not isinstance(path, str):
+        raise ConfigError(f'{key}.path must name a function, as in "my_metric.py:score"', key=f"{key}.path")
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0):
+        raise ConfigError(f"{key}.timeout must be seconds above 0 or null, got {timeout!r}", key=f"{key}.timeout")
+    try:
+        return load_metric(path, base, timeout)
+    except ConfigError as error:
+        raise ConfigError(f"{key}.path: {error}", key=f"{key}.path") from error
+
+
+def _weighted(options: Options, base: Path, key: str) -> Metric:
+    _only(options, ["parts"], key)
+    said = options.get("parts")
+    if not isinstance(said, Mapping) or not said:
+        raise ConfigError(f"{key}.parts must name at least one metric", key=f"{key}.parts")
+    parts = {str(name): _part(part, base, f"{key}.parts.{name}") for name, part in cast(Options, said).items()}
+    return Weighted(parts)
+
+
+def _part(said: Any, base: Path, key: str) -> Part:
+    if not isinstance(said, Mapping) or "metric" not in said:
+        raise ConfigError(f"{key} must be {{metric: ..., weight: 1}}", key=key)
+    options = cast(Options, said)
+    _only(options, ["metric", "weight"], key)
+    metric, weight = options["metric"], options.get("weight", 1)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
+        raise ConfigError(f"{key}.weight must be a number above 0, got {weight!r}", key=f"{key}.weight")
+    if not isinstance(metric, str | Mapping):
+        raise ConfigError(f"{key}.metric must be a metric's name or mapping", key=f"{key}.metric")
+    return Part(build(cast("Options | str", metric), base, f"{key}.metric"), float(weight))
+
+
+def _schema_file(name: str, base: Path, key: str) -> Any:
+    try:
+        return json.loads((base / name).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{key}.schema: cannot read {base / name}: {error.strerror}", key=f"{key}.schema") from None
+    except ValueError as error:
+        raise ConfigError(f"{key}.schema: {base / name} is not JSON ({error})", key=f"{key}.schema") from None
+
+
+def _only(options: Options, known: Iterable[str], key: str) -> None:
+    names = list(known)
+    for option in options:
+        if option not in names:
+            raise ConfigError(f"{key}.{option} is not a setting.{_nearest(option, names)}", key=f"{key}.{option}")
+
+
+def _nearest(word: object, known: Iterable[str]) -> str:
+    names = list(known)
+    near = difflib.get_close_matches(str(word), names, n=1)
+    return f" Did you mean {near[0]}?" if near else f" Known: {', '.join(names) or 'none'}."
+
+
+def _explained(error: ValidationError, key: str) -> ConfigError:
+    faults = error.errors()
+    first = faults[0]
+    place = ".".join([key, *(str(step) for step in first["loc"][:1])])
+    if first["type"] == "missing":
+        return ConfigError(f"{place} is missing", key=place)
+    hint = ""
+    if any(isinstance(fault["input"], bool) and fault["type"].startswith("string") for fault in faults):
+        hint = ". YAML reads a bare yes, no, on or off as true or false: put it in quotes"
+    message = first["msg"].removeprefix("Value error, ")
+    got = str(first["input"])[:200]
+    return ConfigError(f"{place}: {message[:1].lower()}{message[1:]}, got {got!r}{hint}", key=place)

@@ -1,0 +1,142 @@
+"""What a job would cost at most, part by part, and the smallest gain that its test can show. Nothing is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from promptopt.core.budget import Spend
+from promptopt.core.candidate import Candidate
+from promptopt.core.example import Example
+from promptopt.core.guard import smallest_gain
+from promptopt.errors import ConfigError
+from promptopt.job import Job
+from promptopt.lm.message import Request
+from promptopt.lm.pricing import worst_case
+from promptopt.metrics.build import judges_in
+
+BYTES_OF_A_TOKEN = 4
+"""How long a judge's view of one output token is taken to be."""
+REFLECTION_BYTES = 12_000
+"""How long a reflection request is taken to be: the text, and a minibatch of replies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The worst case of each part of a run, and what the test can show."""
+
+    rows: dict[str, int]
+    """Rows of train, val and test."""
+    duplicates: int
+    warnings: tuple[str, ...]
+    baseline: Spend
+    """The starting prompt on val."""
+    step: Spend
+    """One proposal: evidence, reflection, and a race over all of val."""
+    test: Spend
+    """The sealed test, set aside first: both arms on every test row."""
+    whole: Spend
+    """The run at most: its caps where it has them, otherwise what its rollouts can cost."""
+    detectable: float | None
+    """Smallest gain that the test shows 4 times in 5; None when it can show nothing."""
+
+
+def plan(job: Job) -> Plan:
+    """The plan of `job`. Raises ConfigError when the budget covers less than baseline, test and one step."""
+    split = job.split
+    baseline = _on(job, job.baseline, split.val)
+    strategy = job.strategy_for_search()
+    rollout = dearest(_rollout(job, job.baseline, example) for example in (*split.train, *split.val))
+    step = rollout.times(strategy.start_cost + strategy.race_cost) + _reflection(job)
+    share = sealed_share(job, job.baseline, None)
+    groups = len({example.group for example in split.test}) if any(e.group for e in split.test) else None
+    made = Plan(
+        rows={"train": len(split.train), "val": len(split.val), "test": len(split.test)},
+        duplicates=split.duplicates,
+        warnings=split.warnings,
+        baseline=baseline,
+        step=step,
+        test=share,
+        whole=_whole(job, rollout, share),
+        detectable=smallest_gain(len(split.test), binary=job.metric.binary, groups=groups) if split.test else None,
+    )
+    _require_cover(job, made)
+    return made
+
+
+def sealed_share(job: Job, best: Candidate, rollout: Spend | None) -> Spend:
+    """The sealed test at its worst: the baseline and `best` on every test row, each call tried once.
+
+    `rollout` is the dearest rollout seen, for programs whose calls nobody can know in advance.
+    """
+    if rollout is not None:
+        return rollout.times(2 * len(job.split.test))
+    return _on(job, job.baseline, job.split.test) + _on(job, best, job.split.test)
+
+
+def dearest(spends: Iterable[Spend]) -> Spend:
+    """The largest of each figure."""
+    rows = list(spends)
+    return Spend(
+        rollouts=max((row.rollouts for row in rows), default=0),
+        calls=max((row.calls for row in rows), default=0),
+        tokens_in=max((row.tokens_in for row in rows), default=0),
+        tokens_out=max((row.tokens_out for row in rows), default=0),
+        usd=max((row.usd for row in rows), default=Spend().usd),
+    )
+
+
+def _on(job: Job, candidate: Candidate, rows: Iterable[Example]) -> Spend:
+    return sum((_rollout(job, candidate, example) for example in rows), Spend())
+
+
+def _rollout(job: Job, candidate: Candidate, example: Example) -> Spend:
+    """One rollout with its judgements; the calls of a program that cannot say count as one."""
+    lm, messages = job.program.lm, job.program.preview(candidate, example)
+    cost = Spend(rollouts=1, calls=1 if lm else 0)
+    answer = 0
+    if lm and messages is not None:
+        settings = job.settings_of(lm.name)
+        called = worst_case(Request(lm.name, messages, lm.args), settings)
+        answer = called.tokens_out * BYTES_OF_A_TOKEN
+        cost = called + Spend(rollouts=1)
+    for judge in judges_in(job.metric):
+        asked = Request(judge.lm, tuple(judge.messages(example, "x" * answer)), judge.lm_args, judge.schema)
+        cost += worst_case(asked, job.settings_of(judge.lm))
+    return cost
+
+
+def _reflection(job: Job) -> Spend:
+    if job.reflection is None:
+        return Spend()
+    request = Request(job.reflection.name, ({"role": "user", "content": "x" * REFLECTION_BYTES},), job.reflection.args)
+    return worst_case(request, job.settings_of(job.reflection.name))
+
+
+def _whole(job: Job, rollout: Spend, share: Spend) -> Spend:
+    caps = job.budget
+    searched = max(0, (caps.rollouts or 0) - share.rollouts)
+    steps = searched // max(1, min(job.strategy.block, len(job.split.val)))
+    free = rollout.times(searched) + _reflection(job).times(steps) + share
+    return Spend(
+        rollouts=caps.rollouts or 0,
+        calls=caps.calls or free.calls,
+        tokens_in=caps.tokens or free.tokens_in,
+        tokens_out=0 if caps.tokens else free.tokens_out,
+        usd=free.usd if caps.usd is None else Decimal(caps.usd),
+    )
+
+
+def _require_cover(job: Job, made: Plan) -> None:
+    need = made.baseline + made.step + made.test
+    for cap in ("rollouts", "calls", "tokens", "usd"):
+        limit = getattr(job.budget, cap)
+        if limit is not None and getattr(need, cap) > limit:
+            parts = {"the baseline on val": made.baseline, "one step": made.step, "the sealed test": made.test}
+            told = ", ".join(f"{getattr(part, cap):,} for {name}" for name, part in parts.items())
+            raise ConfigError(
+                f"budget.{cap} is {limit:,}, but {getattr(need, cap):,} are needed at the worst: {told}. "
+                f"Raise budget.{cap}, or use fewer val or test rows.",
+                key=f"budget.{cap}",
+            )

@@ -1,0 +1,138 @@
+"""A prompt: chat messages with `{column}` placeholders, one call a rollout."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from promptopt.core.candidate import Candidate, Component
+from promptopt.core.example import Example
+from promptopt.errors import ConfigError
+from promptopt.lm.message import Message
+from promptopt.lm.session import Session
+from promptopt.lm.spec import LM
+
+PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
+ROLES = {
+    "system": "system prompt: the instructions that stand before every input",
+    "user": "user message: how each input is put to the model",
+    "assistant": "example of an assistant's turn",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """One chat message: a component's name, the role it speaks in, and its text."""
+
+    name: str
+    role: str
+    text: str
+
+
+class Prompt:
+    """Chat messages filled from the row's columns; the reply is the output.
+
+    Give `system` and `user`, or `messages` as `{role, content, name}`; a message without a name is named by its role.
+    `{column}` is replaced by the row's value in one pass, `{{` and `}}` are literal braces. `optimize` names the
+    messages that may change. Demos stand as chat turns before the last user message.
+
+    Raises ConfigError for a wrong role, repeated names or an unknown name in `optimize`.
+    """
+
+    demo_slots = ("prompt",)
+    max_calls = 1
+
+    def __init__(
+        self,
+        lm: str | LM,
+        *,
+        system: str | None = None,
+        user: str | None = None,
+        messages: Sequence[Mapping[str, str]] | None = None,
+        optimize: Sequence[str] = ("system",),
+    ) -> None:
+        self.lm = LM.of(lm)
+        given = messages or [
+            {"role": role, "content": text} for role, text in (("system", system), ("user", user)) if text is not None
+        ]
+        self.templates = tuple(Template(m.get("name") or m["role"], m["role"], m["content"]) for m in given)
+        self.optimize = tuple(optimize)
+        self._check_shape()
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        return tuple(
+            Component(t.name, t.text, ROLES[t.role], _names(t.text), t.name in self.optimize) for t in self.templates
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        roles = [[template.name, template.role] for template in self.templates]
+        return json.dumps(["prompt", self.lm.name, self.lm.args, roles], sort_keys=True, default=str)
+
+    def check(self, columns: Sequence[str]) -> None:
+        for template in self.templates:
+            for name in _names(template.text):
+                if name not in columns:
+                    near = difflib.get_close_matches(name, columns, 1)
+                    hint = f"Did you mean {{{near[0]}}}?" if near else f"The inputs are {', '.join(columns)}."
+                    raise ConfigError(
+                        f"program.{template.name} has the placeholder {{{name}}}, which is not among data.inputs. {hint} "
+                        "Write {{ and }} for literal braces.",
+                        key=f"program.{template.name}",
+                    )
+
+    def preview(self, candidate: Candidate, example: Example) -> tuple[Message, ...]:
+        """The messages of one rollout, demos included."""
+        texts = {template.name: candidate.components.get(template.name, template.text) for template in self.templates}
+        last = max(i for i, template in enumerate(self.templates) if template.role == "user")
+        turns: list[Message] = []
+        for i, template in enumerate(self.templates):
+            if i == last:
+                for demo in candidate.demos.get("prompt", ()):
+                    turns.append({"role": "user", "content": render(texts[template.name], demo.inputs)})
+                    turns.append({"role": "assistant", "content": demo.output})
+            turns.append({"role": template.role, "content": render(texts[template.name], example.inputs)})
+        return tuple(turns)
+
+    async def run(self, candidate: Candidate, example: Example, lm: Session) -> str:
+        reply = await lm.complete(self.preview(candidate, example), component="prompt")
+        return reply.text
+
+    def _check_shape(self) -> None:
+        names = [template.name for template in self.templates]
+        if not any(template.role == "user" for template in self.templates):
+            raise ConfigError("program needs a user message: the template that each row fills", key="program.user")
+        if len(set(names)) < len(names):
+            raise ConfigError(
+                "program.messages: give messages of the same role different names", key="program.messages"
+            )
+        for template in self.templates:
+            if template.role not in ROLES:
+                raise ConfigError(f"program.messages: {template.role!r} is not one of {', '.join(ROLES)}")
+        for name in self.optimize:
+            if name not in names:
+                raise ConfigError(
+                    f"program.optimize: there is no message {name!r}; there are {', '.join(names)}",
+                    key="program.optimize",
+                )
+
+
+def render(template: str, values: Mapping[str, Any]) -> str:
+    """`template` with each `{name}` that `values` has replaced, in one pass: a value is never read as a template."""
+
+    def put(found: re.Match[str]) -> str:
+        if found[1] is None:
+            return found[0][0]
+        value = values.get(found[1], found[0])
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+    return PLACEHOLDER.sub(put, template)
+
+
+def _names(template: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(found[1] for found in PLACEHOLDER.finditer(template) if found[1]))

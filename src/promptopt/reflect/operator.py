@@ -1,0 +1,56 @@
+"""The contract of every operator, and the reasons for which an answer is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from promptopt.core.edit import Brief, Edit
+from promptopt.lm.message import Message
+
+
+class Refused(Exception):
+    """An answer that cannot become an edit.
+
+    `reason` is the category that is counted; `advice` is what the model is told when it is asked again.
+    """
+
+    def __init__(self, reason: str, advice: str = "") -> None:
+        self.reason, self.advice = reason, advice or reason
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the reflection model is asked."""
+
+    messages: tuple[Message, ...]
+    schema: Mapping[str, Any] | None = None
+
+
+@runtime_checkable
+class Drawn(Protocol):
+    """An operator that needs no model."""
+
+    name: str
+
+    def draw(self, brief: Brief) -> Edit:
+        """An edit, from `brief.seed` alone where it is random. Raises Refused when there is nothing left to try."""
+        ...
+
+
+@runtime_checkable
+class Asked(Protocol):
+    """An operator that asks the reflection model."""
+
+    name: str
+
+    def ask(self, brief: Brief) -> Question: ...
+
+    def read(self, answer: str, brief: Brief) -> Edit:
+        """The edit in a complete answer. Raises Refused for anything that cannot be used as it is."""
+        ...
+
+
+Operator = Drawn | Asked

@@ -1,0 +1,200 @@
+"""What a run found, and how sure it is."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from promptopt.core.budget import Budget, Spend
+from promptopt.core.candidate import Candidate
+from promptopt.core.guard import Verdict, judge_test, no_test_rows, nothing_better
+from promptopt.core.sealed import Pair
+from promptopt.core.search import State, Told, replay
+from promptopt.core.selection import champion, prompt_tokens
+from promptopt.errors import UserError
+from promptopt.store.ledger import Ledger
+from promptopt.store.run_dir import LEDGER, RESULT, write_json
+
+if TYPE_CHECKING:
+    import pandas
+
+
+INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of a run: a verdict, the candidates it is about, and what it cost."""
+
+    judged: Verdict
+    baseline: Candidate
+    best: Candidate
+    """The champion of val, whatever the verdict."""
+    state: State
+    steps: tuple[Told, ...]
+    spent: Spend
+    seconds: float
+    """Wall-clock over all sessions."""
+    stop_reason: str
+    seed: int
+    by_purpose: Mapping[str, Spend]
+    """The part of `spent` that each purpose paid for: program, reflection, judge."""
+    directory: Path
+
+    @property
+    def verdict(self) -> str:
+        """PROMOTE, REJECT or INCONCLUSIVE."""
+        return self.judged.outcome
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        return self.judged.reasons
+
+    @property
+    def test(self) -> dict[str, Any] | None:
+        """The sealed test as in result.json; None when it stayed sealed."""
+        return self.judged.test.to_json() if self.judged.test else None
+
+    @property
+    def recommended(self) -> Candidate:
+        """What to use: `best` on PROMOTE, otherwise what you have."""
+        return self.best if self.verdict == "PROMOTE" else self.baseline
+
+    @property
+    def val(self) -> dict[str, Any]:
+        """Selection scores, optimistic: the best of many always looks better than it is."""
+        means = {"baseline": self.state.mean(self.baseline.id), "best": self.state.mean(self.best.id)}
+        return {**means, "optimistic": True}
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract of result.json."""
+        spent = {name: getattr(self.spent, name) for name in ("rollouts", "calls", "cached", "tokens_in", "tokens_out")}
+        return {
+            "verdict": self.verdict,
+            "reasons": list(self.reasons),
+            "recommended": "best" if self.verdict == "PROMOTE" else "baseline",
+            "baseline": describe(self.baseline),
+            "best": describe(self.best),
+            "val": self.val,
+            "test": self.test,
+            "spent": {**spent, "usd": float(self.spent.usd), "seconds": round(self.seconds, 1)},
+            "refused": dict(sorted(self.state.refused.items())),
+            "candidates": len(self.state.candidates),
+            "stop_reason": self.stop_reason,
+            "seed": self.seed,
+            "versions": versions(),
+        }
+
+    def to_frame(self) -> pandas.DataFrame:
+        """One row a step: operator, outcome, val mean over the rows it ran on, and what it changed."""
+        import pandas
+
+        rows = [
+            {
+                "step": told.step,
+                "operator": told.operator,
+                "outcome": told.outcome,
+                "candidate": told.candidate.id if told.candidate else None,
+                "parent": told.parent,
+                "val": _mean(told),
+                "val_rows": len(told.scores),
+                "prompt_tokens": prompt_tokens(told.candidate) if told.candidate else None,
+                "tokens": told.tokens,
+                "reason": told.reason,
+                "note": told.note,
+            }
+            for told in self.steps
+        ]
+        return pandas.DataFrame(rows)
+
+    def save(self, directory: str | Path) -> Path:
+        """Write result.json into `directory`, and return its path."""
+        path = Path(directory) / RESULT
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, self.to_json())
+        return path
+
+    def __repr__(self) -> str:
+        return f"Result({self.verdict}: {self.reasons[0]})"
+
+
+def rebuild(directory: Path) -> Result:
+    """The result of the run in `directory`, from its ledger alone; the run may still be going on.
+
+    Raises LedgerCorrupt for a torn or foreign ledger and UserError where no run is.
+    """
+    path = directory / LEDGER
+    if not path.exists():
+        raise UserError(f"{directory} is not a run directory: it has no {LEDGER}.")
+    with closing(Ledger(path, Budget(), read_only=True)) as ledger:
+        return read_result(ledger, directory)
+
+
+def read_result(ledger: Ledger, directory: Path) -> Result:
+    """What `ledger` says of its run so far."""
+    steps = tuple(Told.from_json(event.step, event.body) for event in ledger.events("told"))
+    job: dict[str, Any] = ledger.meta("job")
+    baseline = Candidate.from_json(job["baseline"])
+    state = replay(steps)
+    best = champion(state, job["val_rows"], job["select"]) if state.baseline else baseline
+    opened, stops = ledger.events("opened"), ledger.events("stop")
+    finished = bool(ledger.events("finished"))
+    if opened:
+        best = state.candidates[opened[0].body["best"]]
+    if not finished:
+        judged = Verdict("INCONCLUSIVE", (f"the run was {INTERRUPTED} before its end.", "Run it again to go on."))
+    elif opened:
+        judged = _judged(ledger, opened[0].body, job["seed"])
+    else:
+        judged = nothing_better() if job["test_rows"] else no_test_rows()
+    return Result(
+        judged=judged,
+        baseline=baseline,
+        best=best,
+        state=state,
+        steps=steps,
+        spent=ledger.spent(),
+        seconds=ledger.seconds(),
+        stop_reason=stops[0].body["reason"] if finished and stops else INTERRUPTED,
+        seed=job["seed"],
+        by_purpose={purpose: ledger.spent(purpose) for purpose in ("program", "reflection", "judge")},
+        directory=directory,
+    )
+
+
+def _judged(ledger: Ledger, opened: Mapping[str, Any], seed: int) -> Verdict:
+    """The verdict on the test rollouts that the ledger holds; a row without one is missing."""
+    values: dict[tuple[str, str], float | None] = {}
+    for rollout in ledger.rollouts("test"):
+        arm = "best" if rollout.candidate_id == opened["best"] else "baseline"
+        values[arm, rollout.example_id] = rollout.value
+    pairs = [
+        Pair(row, values.get(("baseline", row)), values.get(("best", row)), group) for row, group in opened["rows"]
+    ]
+    return judge_test(pairs, binary=opened["binary"], opening=opened["opening"], seed=seed)
+
+
+def describe(candidate: Candidate) -> dict[str, Any]:
+    """A candidate as result.json shows it."""
+    return {"id": candidate.id, **candidate.to_json(), "prompt_tokens": prompt_tokens(candidate)}
+
+
+def versions() -> dict[str, str]:
+    """What made the result: this package, Python and what the calls went through."""
+    found = {"python": platform.python_version()}
+    for name, package in {"promptopt": "promptopt-engine", "litellm": "litellm", "xllamacpp": "xllamacpp"}.items():
+        try:
+            found[name] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _mean(told: Told) -> float | None:
+    known = [value for value in told.scores.values() if value is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,5 @@
+"""Statistics of paired scores: numbers in, numbers out, the random generator passed in.
+
+`paired` compares two arms on the same rows, `clustered` on rows that come in groups, `multiple` adjusts for several
+metrics, `power` says what a number of rows can show, and `bounded` holds what graded differences have in common.
+"""

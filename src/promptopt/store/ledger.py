@@ -1,0 +1,258 @@
+"""The run's SQLite file: every paid call, every rollout, every decision, in order.
+
+A call is written as *open*, at its worst case, before it leaves, and rewritten when it is settled. So a crash can lose
+what the calls in flight answered, never what they may have cost: an open call of an earlier session stays charged at
+its worst case. The write-ahead log survives the death of the process at any point; a power cut may lose the last
+commits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from promptopt.core.budget import Account, Budget, Spend
+from promptopt.core.rollout import Failure, Rollout
+from promptopt.errors import BudgetExhausted, LedgerCorrupt
+from promptopt.lm.message import Purpose, Reply, Request, Scope
+
+APPLICATION_ID = 0x504F5054  # "POPT", in the header of every ledger
+SCHEMA_VERSION = 1
+
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE sessions (id INTEGER PRIMARY KEY, pid INTEGER, host TEXT, started REAL, cached INTEGER DEFAULT 0);
+CREATE TABLE events (seq INTEGER PRIMARY KEY, session INTEGER, at REAL, kind TEXT, step INTEGER, body TEXT);
+CREATE TABLE calls (
+  id INTEGER PRIMARY KEY, session INTEGER, key TEXT, purpose TEXT, scope TEXT, step INTEGER, model TEXT,
+  state TEXT CHECK (state IN ('open', 'answered', 'failed')), tokens_in INTEGER, tokens_out INTEGER, usd TEXT,
+  at REAL, seconds REAL, outcome TEXT);
+CREATE UNIQUE INDEX answered ON calls (key) WHERE state = 'answered';
+CREATE TABLE rollouts (
+  key TEXT PRIMARY KEY, step INTEGER, split TEXT, candidate TEXT, example TEXT, failure TEXT, body TEXT) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One decision of the run."""
+
+    kind: str
+    """told, stop, opened or finished."""
+    step: int
+    body: dict[str, Any]
+
+
+class Ledger:
+    """One run's ledger, open for its single writer; it also keeps the run's account against its caps."""
+
+    def __init__(self, path: Path, budget: Budget, *, read_only: bool = False) -> None:
+        """Open an existing ledger. Raises LedgerCorrupt when it is torn, foreign or newer; nothing is changed then."""
+        check(path)
+        mode = "ro" if read_only else "rw"
+        self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None)
+        self.path = path
+        self.account = Account(budget, self.spent())
+        self.reused = 0
+        """Rollouts of this session that the ledger already held."""
+        self._cached = 0
+        self._open: dict[int, Spend] = {}
+        """Worst cases of the calls in flight."""
+        self._settled = asyncio.Event()
+        self._session = 0
+        if not read_only:
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._session = self._insert(
+                "INSERT INTO sessions (pid, host, started) VALUES (?, ?, ?)",
+                os.getpid(),
+                socket.gethostname(),
+                time.time(),
+            )
+
+    @staticmethod
+    def create(path: Path, meta: Mapping[str, Any]) -> None:
+        """Write an empty ledger, whole or not at all."""
+        draft = path.with_suffix(".new")
+        draft.unlink(missing_ok=True)
+        with closing(sqlite3.connect(draft, isolation_level=None)) as db:
+            db.executescript(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};")
+            db.execute("PRAGMA journal_mode = WAL")
+            db.executescript(SCHEMA)
+            db.executemany("INSERT INTO meta VALUES (?, ?)", [(key, json.dumps(value)) for key, value in meta.items()])
+        draft.replace(path)
+
+    def close(self) -> None:
+        if self._session:
+            self._db.execute("UPDATE sessions SET cached = ? WHERE id = ?", (self._cached, self._session))
+        self._db.close()
+
+    # what the run is
+
+    def meta(self, key: str) -> Any:
+        """A value that the ledger was created with, or that `set_meta` wrote; None when there is none."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def set_meta(self, key: str, value: Any) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
+
+    # decisions
+
+    def append(self, kind: str, step: int, body: Mapping[str, Any]) -> None:
+        """Record a decision."""
+        self._db.execute(
+            "INSERT INTO events (session, at, kind, step, body) VALUES (?, ?, ?, ?, ?)",
+            (self._session, time.time(), kind, step, json.dumps(body, ensure_ascii=False)),
+        )
+
+    def events(self, kind: str) -> list[Event]:
+        """All decisions of a kind, in order."""
+        rows = self._db.execute("SELECT kind, step, body FROM events WHERE kind = ? ORDER BY seq", (kind,))
+        return [Event(kind, step, json.loads(body)) for kind, step, body in rows]
+
+    # rollouts
+
+    def rollout(self, key: str) -> Rollout | None:
+        """The finished rollout under this key."""
+        row = self._db.execute("SELECT body FROM rollouts WHERE key = ?", (key,)).fetchone()
+        return Rollout.from_json(json.loads(row[0])) if row else None
+
+    def record(self, key: str, rollout: Rollout, *, step: int, split: str) -> None:
+        """Keep a finished rollout."""
+        failure = rollout.failure.kind if rollout.failure else None
+        body = json.dumps(rollout.to_json(), ensure_ascii=False, default=str)
+        self._db.execute(
+            "INSERT INTO rollouts VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (key, step, split, rollout.candidate_id, rollout.example_id, failure, body),
+        )
+
+    def rollouts(self, split: str) -> Iterable[Rollout]:
+        """All finished rollouts of a split."""
+        for (body,) in self._db.execute("SELECT body FROM rollouts WHERE split = ?", (split,)):
+            yield Rollout.from_json(json.loads(body))
+
+    def forget_failures(self, after_step: int) -> None:
+        """Drop the failed rollouts of steps after this one, so that a resumed run tries them again.
+
+        Calls that were answered for them stay, and are not paid again.
+        """
+        self._db.execute("DELETE FROM rollouts WHERE failure IS NOT NULL AND step > ?", (after_step,))
+
+    # calls: the gateway's book
+
+    def recall(self, key: str) -> Reply | None:
+        """The answer of a call that was paid for under this key."""
+        row = self._db.execute("SELECT outcome FROM calls WHERE key = ? AND state = 'answered'", (key,)).fetchone()
+        if row is None:
+            return None
+        self._cached += 1
+        return Reply.from_json(json.loads(row[0]))
+
+    async def reserve(self, scope: Scope, request: Request, key: str, worst: Spend) -> int:
+        """Charge a call at its worst case before it leaves, waiting while other calls may still return room.
+
+        Raises BudgetExhausted when no room will come.
+        """
+        while (room := self.account.room(worst)) != "yes":
+            if room == "never":
+                raise BudgetExhausted(self.account.binding(worst))
+            self._settled.clear()
+            await self._settled.wait()
+        self.account.reserve(worst)
+        call = self._insert(
+            "INSERT INTO calls (session, key, purpose, scope, step, model, state, tokens_in, tokens_out, usd, at) "
+            "VALUES (?, ?, ?, ?, ?, ?, 'open', ?, ?, ?, ?)",
+            *(self._session, key, scope.purpose, scope.key, scope.step, request.model),
+            *(worst.tokens_in, worst.tokens_out, str(worst.usd), time.time()),
+        )
+        self._open[call] = worst
+        return call
+
+    def settle(self, call: int, true: Spend, outcome: Reply | Failure) -> None:
+        """Replace a call's worst case by its true cost, and keep what it answered."""
+        state = "answered" if isinstance(outcome, Reply) else "failed"
+        body = json.dumps(outcome.to_json(), ensure_ascii=False, default=str)
+        self._db.execute(
+            "UPDATE calls SET state = ?, tokens_in = ?, tokens_out = ?, usd = ?, seconds = ? - at, outcome = ? "
+            "WHERE id = ?",
+            (state, true.tokens_in, true.tokens_out, str(true.usd), time.time(), body, call),
+        )
+        self.account.settle(self._open.pop(call), true)
+        self._settled.set()
+
+    # what it cost
+
+    def spent(self, purpose: Purpose | None = None) -> Spend:
+        """What all sessions have spent, open calls of earlier sessions at their worst case."""
+        where, args = ("WHERE purpose = ?", (purpose,)) if purpose else ("", ())
+        rows = self._db.execute(f"SELECT tokens_in, tokens_out, usd FROM calls {where}", args).fetchall()
+        rolled = 0 if purpose else self._db.execute("SELECT count(*) FROM rollouts").fetchone()[0]
+        return Spend(
+            rollouts=rolled,
+            calls=len(rows),
+            cached=0 if purpose else self._all_cached(),
+            tokens_in=sum(row[0] for row in rows),
+            tokens_out=sum(row[1] for row in rows),
+            usd=sum((Decimal(row[2]) for row in rows), Decimal(0)),
+        )
+
+    def dearest_rollout(self) -> Spend:
+        """The most that the calls of one rollout have cost, figure by figure; one call before the first."""
+        each = (
+            "SELECT count(*) AS calls, sum(tokens_in) AS tokens_in, sum(tokens_out) AS tokens_out, "
+            "sum(CAST(usd AS REAL)) AS usd FROM calls WHERE purpose != 'reflection' GROUP BY scope"
+        )
+        row = self._db.execute(f"SELECT max(calls), max(tokens_in), max(tokens_out), max(usd) FROM ({each})").fetchone()
+        calls, tokens_in, tokens_out, usd = row if row[0] else (1, 0, 0, 0)
+        return Spend(1, calls, 0, tokens_in, tokens_out, Decimal(str(usd)))
+
+    def seconds(self) -> float:
+        """Wall-clock of all sessions, each from its start to the last thing it wrote."""
+        ends = (
+            "SELECT s.started, max(s.started, coalesce((SELECT max(at) FROM events WHERE session = s.id), 0), "
+            "coalesce((SELECT max(at + coalesce(seconds, 0)) FROM calls WHERE session = s.id), 0)) FROM sessions s"
+        )
+        return sum(end - start for start, end in self._db.execute(ends))
+
+    def _all_cached(self) -> int:
+        total = self._db.execute("SELECT coalesce(sum(cached), 0) FROM sessions").fetchone()[0]
+        return total + getattr(self, "_cached", 0)
+
+    def _insert(self, statement: str, *values: Any) -> int:
+        number = self._db.execute(statement, values).lastrowid
+        assert number is not None
+        return number
+
+
+def check(path: Path) -> None:
+    """Raise LedgerCorrupt unless `path` is a whole ledger of this version."""
+
+    def refuse(reason: str, cause: Exception | None = None) -> None:
+        raise LedgerCorrupt(f"{path} {reason}. Nothing was changed.") from cause
+
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            application, version = (
+                db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+            )
+            if application != APPLICATION_ID:
+                refuse("is not a ledger of promptopt; choose another run directory")
+            if version > SCHEMA_VERSION:
+                refuse(f"was written by a newer promptopt (schema {version}); upgrade promptopt to open it")
+            if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+                refuse("is torn; restore it from a copy, or choose another run directory")
+            count, last = db.execute("SELECT count(*), coalesce(max(seq), 0) FROM events").fetchone()
+            if count != last:
+                refuse("is torn: decisions are missing; restore it from a copy, or choose another run directory")
+    except sqlite3.Error as error:
+        refuse(f"is torn, or is not a ledger ({error}); restore it from a copy, or choose another run directory", error)
