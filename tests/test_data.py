@@ -204,6 +204,7 @@ class TestIds:
     def test_ids_come_from_their_column(self):
         assert [row.id for row in Dataset.from_rows(ROWS, inputs="text", id="n")] == ["1", "2"]
 
+    @settings(deadline=None)
     @given(order=st.permutations(range(6)), extra=st.lists(st.sampled_from("abcxyz")))
     def test_made_ids_do_not_change_when_rows_move_or_are_added(self, order: list[int], extra: list[str]):
         rows = [{"text": text, "label": label} for text, label in zip("abcaab", "112211", strict=True)]

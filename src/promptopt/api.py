@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from promptopt.comparison import Evaluation, compare, evaluation
-from promptopt.config import Config, changes, load
-from promptopt.config.settings import RunSettings, StrategySettings
+from promptopt.config import Config, changes, group, load
+from promptopt.config.settings import BudgetSettings, RunSettings, StrategySettings
 from promptopt.core.budget import Budget
 from promptopt.core.candidate import Candidate
 from promptopt.core.split import Split, inputs_digest
@@ -26,12 +26,13 @@ from promptopt.job import Job, from_objects
 from promptopt.lm.gateway import Gateway
 from promptopt.lm.message import Scope
 from promptopt.lm.session import Session
+from promptopt.lm.settings import ModelSettings
 from promptopt.lm.spec import LM
 from promptopt.metrics.build import as_metric
 from promptopt.metrics.metric import Metric
 from promptopt.metrics.preflight import check_rows
-from promptopt.plan import Plan
-from promptopt.plan import plan as plan_job
+from promptopt.planning import Plan
+from promptopt.planning import plan as plan_job
 from promptopt.programs.program import Program
 from promptopt.reflect.proposer import Proposer
 from promptopt.result import Result, read_result, rebuild
@@ -54,13 +55,14 @@ def optimize(
     budget: Budget | Mapping[str, Any] | None = None,
     strategy: StrategySettings | Mapping[str, Any] | None = None,
     run: RunSettings | Mapping[str, Any] | None = None,
+    lms: Mapping[str, ModelSettings | Mapping[str, Any]] | None = None,
     watch: Watch | None = None,
 ) -> Result:
     """Search for a better prompt and judge it on the sealed test.
 
-    Takes a program with its data, metric and budget, or a config (a path or a `Config`) alone. `strategy` and `run` say
-    what the YAML says under the same names. A run directory that holds a run of the same job is resumed. Also works
-    under a running event loop, as in notebooks.
+    Takes a program with its data, metric and budget, or a config (a path or a `Config`) alone. `strategy`, `run`
+    and `lms` say what the YAML says under the same names. A run directory that holds a run of the same job is resumed.
+    Also works under a running event loop, as in notebooks.
 
     Raises UserError before anything is spent, and RunError when the run cannot go on; it can then be resumed.
     """
@@ -74,9 +76,10 @@ def optimize(
             data,
             as_metric(metric),
             reflection=LM.of(reflection) if reflection is not None else None,
-            budget=budget if isinstance(budget, Budget) else Budget(**budget),
-            strategy=StrategySettings.model_validate(strategy or {}),
-            run=RunSettings.model_validate(run or {}),
+            budget=budget if isinstance(budget, Budget) else group(BudgetSettings, budget, "budget").caps,
+            strategy=group(StrategySettings, strategy, "strategy"),
+            run=group(RunSettings, run, "run"),
+            models={name: group(ModelSettings, settings, f"lms.{name}") for name, settings in (lms or {}).items()},
         )
     return optimize_job(job, watch or Silent())
 

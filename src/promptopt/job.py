@@ -56,6 +56,13 @@ class Job:
     @staticmethod
     def from_config(config: Config) -> Job:
         """Read the data and load the code that a config names. Raises ConfigError and DataError."""
+        try:
+            return Job._of(config)
+        except ConfigError as error:
+            raise config.located(error) from error
+
+    @staticmethod
+    def _of(config: Config) -> Job:
         program = _program(config)
         job = Job(
             name=config.name,
@@ -163,7 +170,7 @@ def from_objects(
     budget: Budget,
     strategy: StrategySettings,
     run: RunSettings,
-    template: str | None = None,
+    models: Mapping[str, ModelSettings],
 ) -> Job:
     """The job that Python objects describe. Raises ConfigError for what cannot work."""
     lms = [lm for lm in (program.lm, reflection) if lm is not None]
@@ -171,7 +178,7 @@ def from_objects(
     identity = {
         "program": {"fingerprint": program.fingerprint, "components": texts},
         "metric": metric.fingerprint,
-        "reflection": [reflection.name, reflection.args, template] if reflection else None,
+        "reflection": [reflection.name, reflection.args] if reflection else None,
         "strategy": strategy.model_dump(mode="json"),
         "budget": {name: str(cap) for name, cap in _caps(budget).items()},
         "run": {"seed": run.seed},
@@ -182,12 +189,12 @@ def from_objects(
         split=data,
         metric=metric,
         reflection=reflection,
-        template=template,
+        template=None,
         strategy=strategy,
         budget=budget,
         run=run,
         directory=Path(run.dir or "runs/python"),
-        models={lm.name: lm.settings for lm in lms if lm.settings is not None},
+        models={**{lm.name: lm.settings for lm in lms if lm.settings is not None}, **models},
         identity=json.loads(json.dumps(identity, default=str)),
     )
     job.check()
@@ -202,7 +209,9 @@ def _caps(budget: Budget) -> dict[str, Any]:
 def _program(config: Config) -> Program:
     match config.program:
         case PromptSettings() as prompt:
-            messages = [message.model_dump(exclude_none=True) for message in prompt.messages] if prompt.messages else None
+            messages = (
+                [message.model_dump(exclude_none=True) for message in prompt.messages] if prompt.messages else None
+            )
             return Prompt(
                 LM(prompt.lm, **prompt.lm_args),
                 system=prompt.system,

@@ -17,7 +17,7 @@ from promptopt.core.sealed import Pair
 from promptopt.core.search import State, Told, replay
 from promptopt.core.selection import champion, prompt_tokens
 from promptopt.errors import UserError
-from promptopt.store.ledger import Ledger
+from promptopt.store.ledger import FailedRows, Ledger
 from promptopt.store.run_dir import LEDGER, RESULT, write_json
 
 if TYPE_CHECKING:
@@ -44,6 +44,11 @@ class Result:
     seed: int
     by_purpose: Mapping[str, Spend]
     """The part of `spent` that each purpose paid for: program, reflection, judge."""
+    failures: tuple[FailedRows, ...]
+    """Rollouts without a score."""
+    opened: bool
+    """Whether the sealed test has been opened."""
+    name: str
     directory: Path
 
     @property
@@ -119,6 +124,12 @@ class Result:
         write_json(path, self.to_json())
         return path
 
+    def _repr_html_(self) -> str:
+        """How a notebook shows it."""
+        from promptopt.report.notebook import html
+
+        return html(self)
+
     def __repr__(self) -> str:
         return f"Result({self.verdict}: {self.reasons[0]})"
 
@@ -163,6 +174,9 @@ def read_result(ledger: Ledger, directory: Path) -> Result:
         stop_reason=stops[0].body["reason"] if finished and stops else INTERRUPTED,
         seed=job["seed"],
         by_purpose={purpose: ledger.spent(purpose) for purpose in ("program", "reflection", "judge")},
+        failures=ledger.failures(),
+        opened=bool(opened),
+        name=job["name"],
         directory=directory,
     )
 

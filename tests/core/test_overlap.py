@@ -66,7 +66,7 @@ def test_a_long_text_with_one_word_changed_is_nearly_equal():
 
 
 def test_texts_around_the_same_instructions_are_told_apart_by_the_rest():
-    instructions = "Read the customer's message and answer with one label from the list. " * 5
+    instructions = " ".join(f"w{chr(97 + i % 26)}{chr(97 + i // 26)}" for i in range(200)) + ": "
     asked = [f"{verb} {noun} please" for verb in ("block", "send", "find") for noun in ("card", "money", "pin", "code")]
     val, test = rows("v", *(instructions + a for a in asked[:6])), rows("t", *(instructions + a for a in asked[6:]))
     assert near_ids(val, test) == set()
@@ -74,16 +74,19 @@ def test_texts_around_the_same_instructions_are_told_apart_by_the_rest():
     assert near_ids(val, again) == {("v0", "t6")}
 
 
-def test_a_row_is_paired_with_each_other_part_once():
-    parts = rows("a", "one two three", "One two three."), rows("b", "one two, three"), rows("c", "one. two three")
+def test_a_row_is_paired_with_each_other_part_once_and_never_with_its_own():
+    parts = (
+        rows("a", "one two three", "other", "more"),
+        rows("b", "one two, three", "One two three."),
+        rows("c", "one. two three"),
+    )
     pairs = overlap.near(parts)
-    assert {(pair.parts, pair.rows) for pair in pairs} == {
+    assert sorted((pair.parts, pair.rows) for pair in pairs) == [
         ((0, 1), ("a0", "b0")),
-        ((0, 1), ("a1", "b0")),
         ((0, 2), ("a0", "c0")),
-        ((0, 2), ("a1", "c0")),
         ((1, 2), ("b0", "c0")),
-    }
+        ((1, 2), ("b1", "c0")),
+    ]
 
 
 def jaccard(one: str, other: str) -> float:
@@ -115,12 +118,12 @@ def test_many_similar_rows_do_not_take_quadratic_time():
     words = ["".join(rng.choices("abcdefghij", k=5)) for _ in range(40)]
     prompt = " ".join(rng.choices(words, k=60))
     parts = [rows(p, *(f"{prompt} {' '.join(rng.choices(words, k=6))}" for _ in range(4000))) for p in "abc"]
-    started = time.perf_counter()
+    started = time.process_time()
     overlap.near(parts)
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10
 
 
 def test_one_endless_word_does_not_take_quadratic_time():
-    started = time.perf_counter()
+    started = time.process_time()
     assert near_ids(rows("a", "a" * 300_000), rows("b", "b" * 300_000)) == set()
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5

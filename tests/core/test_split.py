@@ -32,6 +32,7 @@ def side(drawn: Split) -> dict[str, int]:
 counts = st.tuples(st.integers(1, 60), st.integers(1, 60), st.integers(0, 60))
 
 
+@settings(deadline=None)
 @for_any(sizes=counts, spare=st.integers(0, 50), labels=st.integers(0, 9), seed=st.integers(0, 99))
 def test_sizes_are_exact_and_parts_disjoint(sizes: tuple[int, int, int], spare: int, labels: int, seed: int):
     drawn = split(rows(sum(sizes) + spare, labels), train=sizes[0], val=sizes[1], test=sizes[2], seed=seed)
@@ -41,6 +42,7 @@ def test_sizes_are_exact_and_parts_disjoint(sizes: tuple[int, int, int], spare: 
     assert drawn.warnings == ()
 
 
+@settings(deadline=None)
 @for_any(
     labels=st.lists(st.sampled_from("aaaabbbccd"), min_size=10, max_size=120),
     weights=st.tuples(*[st.integers(1, 9)] * 2, *[st.integers(0, 9)] * 2),
@@ -220,6 +222,7 @@ def test_equal_inputs_with_different_answers_are_said():
 @example(answers=[{"a": 1}, {"a": 1}] * 10)
 @example(answers=[0.1 * i for i in range(20)])
 @example(answers=[True, 1, "1", "True"] * 5)
+@settings(deadline=None)
 @for_any(answers=st.lists(st.none() | st.booleans() | st.text(max_size=1), min_size=20, max_size=20))
 def test_any_kind_of_answer_can_be_split(answers: list[object]):
     data = [Example(f"r{i}", {"text": str(i)}, answer) for i, answer in enumerate(answers)]
@@ -286,6 +289,7 @@ def test_an_empty_given_part_is_an_error():
         given(rows(3), [], names=FILES)
 
 
+@settings(deadline=None)
 @for_any(order=st.permutations(range(8)))
 def test_digests_do_not_depend_on_row_order(order: list[int]):
     data = rows(8, labels=2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from email.utils import formatdate
 
@@ -37,8 +36,8 @@ async def test_requests_are_spread_evenly() -> None:
             starts.append(time.monotonic())
 
     await asyncio.gather(*map(call, range(6)))
-    gaps = [after - before for before, after in itertools.pairwise(starts)]
-    assert all(0.045 <= gap < 0.12 for gap in gaps)
+    assert all(start - starts[0] >= 0.05 * n - 0.03 for n, start in enumerate(starts))
+    assert starts[-1] - starts[0] < 2.0
 
 
 async def test_tokens_are_spread_by_estimate_and_corrected_by_the_true_count() -> None:

@@ -91,6 +91,12 @@ def test_a_schema_is_part_of_the_bound() -> None:
     assert input_bound(request) >= input_bound(ask("hi")) + len(json.dumps(schema)) - len("null")
 
 
+def test_a_picture_named_by_its_address_counts_for_what_it_may_take() -> None:
+    picture = {"type": "image_url", "image_url": {"url": "http://127.0.0.1/p.png"}}
+    request = Request("openai/gpt-4o", ({"role": "user", "content": [{"type": "text", "text": "what?"}, picture]},))
+    assert 50_000 < input_bound(request) < 51_000
+
+
 @pytest.mark.parametrize(
     ("params", "most"),
     [({}, 1024), ({"max_tokens": 7}, 7), ({"max_completion_tokens": 9}, 9), ({"max_tokens": None}, 1024)],

@@ -10,17 +10,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from promptopt.config.complaints import explain
 from promptopt.config.document import Document, read
 from promptopt.config.identity import changes, fingerprint
 from promptopt.config.overrides import apply
-from promptopt.config.settings import Config, Settings
+from promptopt.config.settings import Config
 
 __all__ = ["Config", "changes", "fingerprint", "group", "load", "parse"]
 
-S = TypeVar("S", bound=Settings)
+S = TypeVar("S", bound=BaseModel)
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any, cast
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,24 +28,24 @@ class Score:
         object.__setattr__(self, "parts", {str(k): unit_number(v, k) for k, v in self.parts.items()})
 
     @staticmethod
-    def of(raw: object) -> Score:
+    def of(raw: Any) -> Score:
         """Read what a metric returned: a Score, a number, a bool, or `(score, feedback)`.
 
         Raises ValueError for anything else.
         """
         if isinstance(raw, Score):
             return raw
-        if isinstance(raw, tuple):
-            pair = cast("tuple[object, ...]", raw)
-            if len(pair) == 2 and isinstance(pair[1], str):
-                return Score(unit_number(pair[0]), pair[1])
-        return Score(unit_number(raw))
+        match raw:
+            case (value, str(feedback)):
+                return Score(unit_number(value), feedback)
+            case _:
+                return Score(unit_number(raw))
 
 
-def unit_number(raw: object, name: str = "a score") -> float:
+def unit_number(raw: Any, name: str = "a score") -> float:
     """`raw` as a float in [0, 1]; ValueError says what is wrong with it. NumPy's scalars are numbers too."""
     if type(raw).__module__ == "numpy" and hasattr(raw, "item") and getattr(raw, "ndim", 1) == 0:
-        raw = cast(Any, raw).item()
+        raw = raw.item()
     if not isinstance(raw, Real):
         raise ValueError(f"{name} must be a number in [0, 1], got {type(raw).__name__} {str(raw)[:60]!r}")
     value = float(raw)

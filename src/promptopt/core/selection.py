@@ -27,8 +27,8 @@ def prompt_tokens(candidate: Candidate) -> int:
 def champion(state: State, n_val: int, rule: Rule, barred: Collection[str] = ()) -> Candidate:
     """The candidate to test: the best on val, or a shorter one within one paired standard error of it.
 
-    `barred` are ids that may not be chosen. Only candidates that ran on all `n_val` rows count, and only those that beat the baseline there; without any, the
-    baseline is returned. The baseline itself never wins by being short.
+    Only candidates that ran on all `n_val` rows count, and only those that beat the baseline there; without any, the
+    baseline is returned. The baseline itself never wins by being short. `barred` are ids that may not be chosen.
     """
     baseline = state.val[state.baseline]
     ahead = {

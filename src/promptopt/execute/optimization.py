@@ -16,15 +16,15 @@ from promptopt.execute.engine import CAP, Engine
 from promptopt.execute.progress import Progress, Running, Watch
 from promptopt.execute.runner import Runner
 from promptopt.job import Job
-from promptopt.plan import sealed_share
+from promptopt.planning import sealed_share
 from promptopt.store.ledger import Ledger
 from promptopt.store.run_dir import count_opening
 
 INTERRUPTED = "interrupted"
 TEST_STEP = 1_000_000_000
 """The sealed test comes after every step of the search."""
-SLACK = 1.5
-"""A champion's rows are taken to last this much longer than the baseline's when time is set aside for the test."""
+SLACK = 1.25
+"""The test's rows are taken to last this much longer than the latest rollouts when time is set aside for them."""
 
 
 @dataclass
@@ -52,13 +52,14 @@ class Optimization:
         self._testing = False
         self._earlier, self._began = self.ledger.seconds(), time.monotonic()
         self._last_win = ""
+        self._clock: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Search, then open the test. Raises Halted when interrupted, and the errors of RunError's tree."""
         account = self.ledger.account
         account.set_aside(sealed_share(self.job, self.job.baseline, self._dearest()))
         self.watch.began(Running(self.progress, lambda: self.runner.halt(INTERRUPTED)))
-        self._cut_in(self._seconds_left())
+        self._set_time_aside()
         await self.engine.run()
         account.release()
         await self._open_test()
@@ -110,8 +111,7 @@ class Optimization:
     def _folded(self, told: Told) -> None:
         if told.outcome == "won" and self.search.state.incumbent == (told.candidate.id if told.candidate else ""):
             self._last_win = told.note
-        if told.outcome == "baseline":
-            self._set_time_aside(len(told.scores))
+        self._set_time_aside()
         if told.outcome in ("won", "lost"):
             self._set_spend_aside()
         self.watch.folded(told)
@@ -128,15 +128,15 @@ class Optimization:
             account.set_aside(had)
             self.barred.add(best.id)
 
-    def _set_time_aside(self, rows: int) -> None:
-        left = self._seconds_left()
-        if left is not None:
-            test = 2 * len(self.job.split.test) * (time.monotonic() - self._began) / rows * SLACK
-            self._cut_in(max(0.0, left - test))
-
-    def _cut_in(self, seconds: float | None) -> None:
-        if seconds is not None:
-            asyncio.get_running_loop().call_later(seconds, self.engine.cut, f"{CAP}minutes")
+    def _set_time_aside(self) -> None:
+        """Plan to end the search while there is time for the test, at the pace of the latest rollouts."""
+        if (left := self._seconds_left()) is None:
+            return
+        test = 2 * len(self.job.split.test) * self.runner.pace * SLACK
+        if self._clock:
+            self._clock.cancel()
+        loop = asyncio.get_running_loop()
+        self._clock = loop.call_later(max(0.0, left - test), self.engine.cut, f"{CAP}minutes")
 
     def _seconds_left(self) -> float | None:
         minutes = self.job.budget.minutes

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -56,16 +57,20 @@ class Runner:
         self._slots = Slots(concurrency)
         self._flights: dict[str, asyncio.Task[Rollout]] = {}
         self._halt: str | None = None
+        self._active, self._since, self._busy = 0, 0.0, 0.0
+        self._ends: deque[float] = deque(maxlen=64)
         self._program = bench.program.fingerprint
         self._metric = bench.metric.fingerprint
+
+    @property
+    def pace(self) -> float:
+        """Seconds between the ends of the latest rollouts, idle time left out; 0.0 before the second."""
+        return (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1) if len(self._ends) > 1 else 0.0
 
     def halt(self, reason: str) -> None:
         """Start nothing more; what runs is finished and kept, what waits is refused with Halted."""
         self._halt = self._halt or reason
 
-    def resume(self) -> None:
-        """Take work again after a halt: the sealed test follows a search that ran out of time."""
-        self._halt = None
 
     async def evaluate(
         self, candidate: Candidate, examples: Sequence[Example], *, step: int, split: str
@@ -113,6 +118,7 @@ class Runner:
                 raise BudgetExhausted("rollouts")
             ledger.account.reserve(ONE)
             kept = Spend()
+            self._work_begins()
             try:
                 rollout = await self._run(candidate, example, work, step)
                 if rollout.failure is None:
@@ -122,6 +128,19 @@ class Runner:
                 return rollout
             finally:
                 ledger.account.settle(ONE, kept)
+                self._work_ends()
+
+    def _work_begins(self) -> None:
+        if not self._active:
+            self._since = time.monotonic()
+        self._active += 1
+
+    def _work_ends(self) -> None:
+        now = time.monotonic()
+        self._ends.append(self._busy + now - self._since)
+        self._active -= 1
+        if not self._active:
+            self._busy += now - self._since
 
     async def _run(self, candidate: Candidate, example: Example, work: str, step: int) -> Rollout:
         program = self.bench.program

@@ -27,16 +27,19 @@ RESERVED = frozenset(
         "callbacks",
         "custom_llm_provider",
         "drop_params",
+        "extra_body",
         "fallbacks",
         "max_retries",
+        "messages",
         "mock_response",
+        "model",
         "num_retries",
         "retry_policy",
         "stream_timeout",
         "timeout",
     }
 )
-"""Parameters of litellm's that are the gateway's own: they would spend, wait or repeat behind its back."""
+"""Parameters of litellm's that would spend, wait or repeat behind the gateway's back."""
 
 
 def check_request(request: Request) -> None:

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from promptopt.errors import ConfigError
 
+LICENCE = "Apache-2.0"
+"""Of every model here."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wheel:

@@ -6,7 +6,6 @@ server want to be left alone. What a provider says is masked before it goes anyw
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -136,8 +135,8 @@ def _message(error: Exception, secrets: Iterable[str]) -> str:
         said = "a web page came instead of JSON" + (f": {title[1]}" if title else "")
     elif "Traceback" in said:
         said = f"not a chat completion: {type(list(_causes(error))[-1]).__name__}"
-    elif body := re.search(r'\{"error":.*"message": ?("(?:[^"\\]|\\.)*")', said, re.DOTALL):
-        said = json.loads(body[1], strict=False)
+    elif body := re.search(r'\{"error":.*"message": ?"((?:[^"\\]|\\.)*)"', said, re.DOTALL):
+        said = body[1].replace('\\"', '"')
     return mask(_WRAPPING.sub("", " ".join(said.split())), secrets)[:300]
 
 

@@ -24,13 +24,14 @@ from promptopt.lm.health import Health
 from promptopt.lm.limits import Lane
 from promptopt.lm.message import CallFailed, Reply, Request, Scope
 from promptopt.lm.pricing import check_model, worst_case
-from promptopt.lm.provider import LOCAL, Route, route
+from promptopt.lm.provider import LOCAL, Route, local_route, remote_route
 from promptopt.lm.retries import pause
 from promptopt.lm.session import Endpoint, Session
 from promptopt.lm.settings import ModelSettings
 
 if TYPE_CHECKING:
     from promptopt.lm.endpoint import Loopback
+    from promptopt.lm.local import LocalEndpoint
 
 REMOTE_TIMEOUT, LOCAL_TIMEOUT = 60.0, 600.0
 DEADLINE_IN_TIMEOUTS = 5
@@ -60,8 +61,8 @@ class Book(Protocol):
 class LocalModels(Protocol):
     """Who runs `local/NAME` models."""
 
-    async def serve(self, name: str) -> tuple[str, int]:
-        """Start the server of `name` unless it runs. Its base URL, and how many calls it takes at once."""
+    async def serve(self, name: str) -> LocalEndpoint:
+        """Where `name` answers; its server is started unless it runs."""
         ...
 
 
@@ -81,9 +82,10 @@ class Target:
     """Whether a JSON schema is sent along; a model may turn out not to take one."""
 
     @staticmethod
-    def of(model: str, settings: ModelSettings, route: Route, slots: int | None) -> Target:
+    def of(model: str, settings: ModelSettings, local: LocalEndpoint | None) -> Target:
         timeout = settings.timeout or (LOCAL_TIMEOUT if model.startswith(LOCAL) else REMOTE_TIMEOUT)
-        concurrency = min(filter(None, (settings.concurrency, slots)), default=None)
+        concurrency = min(filter(None, (settings.concurrency, local and local.slots)), default=None)
+        route = local_route(model, local) if local else remote_route(model, settings)
         return Target(
             settings,
             route,
@@ -108,8 +110,8 @@ class Call:
     number: int
     """Its place in the order of arrival."""
     tries: int = 0
-    sent_at: float = 0.0
-    """When the last try was sent, in the event loop's time."""
+    wait: float = 0.0
+    """Seconds to wait before the next try."""
 
 
 class Gateway:
@@ -190,12 +192,10 @@ class Gateway:
                     if isinstance(outcome, Reply):
                         return outcome
                     failure = outcome.failure
-                    wait = pause(call.tries, outcome.retry_after)
-                    if failure.kind == "rate_limit":
-                        call.target.lane.slow_down(min(wait, call.target.deadline), call.sent_at)
-                    if not outcome.again or call.tries > call.target.settings.retries or not _within(deadline, wait):
+                    used_up = call.tries > call.target.settings.retries
+                    if not outcome.again or used_up or not _within(deadline, call.wait):
                         break
-                    await asyncio.sleep(wait)
+                    await asyncio.sleep(call.wait)
         except TimeoutError:
             last = f"; before that: {failure.message}" if failure.message else ""
             failure = Failure("timeout", f"no answer within the deadline of {call.target.deadline:g} s{last}")
@@ -220,9 +220,9 @@ class Gateway:
         estimate = worst.tokens_in // BYTES_A_TOKEN + worst.tokens_out
         async with target.lane.turn((call.scope.step, call.number), estimate):
             number = await self._book.reserve(call.scope, call.request, call.key, worst)
-            call.sent_at = asyncio.get_running_loop().time()
+            sent_at = asyncio.get_running_loop().time()
             if deadline.when() is None:
-                deadline.reschedule(call.sent_at + target.deadline)
+                deadline.reschedule(sent_at + target.deadline)
             outcome, true = trouble("timeout", "stopped before an answer came"), worst
             try:
                 outcome, true = await attempt(
@@ -234,6 +234,10 @@ class Gateway:
             if isinstance(outcome, Reply):
                 target.lane.speed_up()
                 target.health.answered()
+                return outcome
+            call.wait = pause(call.tries, outcome.retry_after)
+            if outcome.failure.kind == "rate_limit":
+                target.lane.slow_down(min(call.wait, target.deadline), sent_at)
             return outcome
 
     def _given_up(self, call: Call, failure: Failure) -> CallFailed | ModelDown:
@@ -245,16 +249,20 @@ class Gateway:
         return CallFailed(Failure(failure.kind, failure.message + times))
 
     async def _target(self, model: str) -> Target:
+        """The model's lane and health, made at its first call; a local server that has died is started again."""
+        settings = self._models.get(model) or ModelSettings()
+        local = None
+        if model.startswith(LOCAL) and settings.api_base is None:
+            if self._local is None:
+                raise ConfigError(f"{model} needs the local runtime: pip install 'promptopt-engine[local]'")
+            local = await self._local.serve(model.removeprefix(LOCAL))
         if model not in self._targets:
-            settings = self._models.get(model) or ModelSettings()
             check_model(model, settings)
-            base_url, slots = settings.api_base, None
-            if model.startswith(LOCAL) and base_url is None:
-                if self._local is None:
-                    raise ConfigError(f"{model} needs the local runtime: pip install 'promptopt-engine[local]'")
-                base_url, slots = await self._local.serve(model.removeprefix(LOCAL))
-            self._targets.setdefault(model, Target.of(model, settings, route(model, base_url, settings), slots))
-        return self._targets[model]
+            self._targets[model] = Target.of(model, settings, local)
+        target = self._targets[model]
+        if local is not None:
+            target.route = local_route(model, local)
+        return target
 
 
 def call_key(request: Request, scope: Scope) -> str:

@@ -4,8 +4,8 @@ It is a process of its own because the library's server holds the interpreter's 
 inside the engine that would freeze every deadline, and stopping with a call in flight would wait for ever. A crash of
 native code ends here, too, and not the user's notebook. Run as a script; it imports nothing of promptopt.
 
-One JSON object comes in as the first line of standard input (model, name, key, slots, context, cache_mib), one goes out:
-{"address": ...} or {"error": ...}. The end of standard input, which the death of the parent also brings, ends it.
+One JSON object comes in as the first line of standard input (model, name, key, slots, context, cache_mib); one goes
+out, {"address": ...} or {"error": ...}. The end of standard input, which the death of the parent also brings, ends it.
 """
 
 from __future__ import annotations

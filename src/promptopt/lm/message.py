@@ -66,7 +66,8 @@ class Reply:
     def from_json(body: Mapping[str, Any]) -> Reply:
         """Read back a paid reply that `to_json` wrote."""
         fields = dict(body)
-        return Reply(**{**fields, "usd": Decimal(body["usd"]), "cached": True})
+        fields.update(usd=Decimal(body["usd"]), cached=True)
+        return Reply(**fields)
 
 
 @dataclass(frozen=True, slots=True)

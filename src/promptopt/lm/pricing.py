@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from promptopt.core.budget import Spend
 from promptopt.errors import ConfigError
@@ -22,6 +22,8 @@ _TIER = re.compile(r"input_cost_per_token_above_(\d+)k_tokens")
 
 TOKENS_A_MESSAGE, TOKENS_A_CALL = 16, 32
 """What a provider's chat template adds at most, beyond a token for every byte."""
+TOKENS_A_PICTURE = 50_000
+"""What a picture or file counts at least, which may be named by its address alone."""
 
 
 def price(model: str, settings: ModelSettings, tokens_in: int = 0) -> Price | None:
@@ -89,7 +91,15 @@ def input_bound(request: Request) -> int:
     asked = [list(map(dict, request.messages)), request.schema]
     asked += [request.params[name] for name in ("tools", "functions", "response_format") if name in request.params]
     text = json.dumps(asked, ensure_ascii=False, default=str)
-    return len(text.encode(errors="surrogatepass")) + TOKENS_A_MESSAGE * len(request.messages) + TOKENS_A_CALL
+    pictures = sum(map(_pictures, request.messages))
+    extra = TOKENS_A_CALL + TOKENS_A_MESSAGE * len(request.messages) + TOKENS_A_PICTURE * pictures
+    return len(text.encode(errors="surrogatepass")) + extra
+
+
+def _pictures(message: Mapping[str, Any]) -> int:
+    content = message.get("content")
+    parts = cast("list[Any]", content) if isinstance(content, list) else []
+    return sum(not (isinstance(part, dict) and cast("dict[str, Any]", part).get("type") == "text") for part in parts)
 
 
 def max_tokens(request: Request, settings: ModelSettings) -> int:

@@ -7,12 +7,17 @@ import logging
 import os
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from promptopt.errors import ConfigError
 from promptopt.lm.settings import ModelSettings
 
+if TYPE_CHECKING:
+    from promptopt.lm.local import LocalEndpoint
+
 LOCAL = "local/"
+_NAME_HERE = "openai/"
+"""Local servers speak OpenAI's protocol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +40,22 @@ def load_litellm() -> Any:
     return litellm
 
 
-def route(model: str, api_base: str | None, settings: ModelSettings) -> Route:
-    """The way to a model at `api_base`, or where litellm finds it. Raises ConfigError when its key is not set.
+def remote_route(model: str, settings: ModelSettings) -> Route:
+    """The way to a model at its `api_base`, or where litellm finds it. Raises ConfigError when its key is not set.
 
     A custom OpenAI-compatible endpoint without a key of its own gets a dummy: litellm would send it OPENAI_API_KEY.
     """
-    name = "openai/" + model.removeprefix(LOCAL) if model.startswith(LOCAL) else model
+    name = _NAME_HERE + model.removeprefix(LOCAL) if model.startswith(LOCAL) else model
     if settings.api_key_env is not None:
-        return Route(name, api_base, key_from(model, settings.api_key_env))
-    provider = load_litellm().get_llm_provider(name)[1] if api_base else None
-    return Route(name, api_base, "none" if provider == "openai" else None)
+        return Route(name, settings.api_base, key_from(model, settings.api_key_env))
+    provider = load_litellm().get_llm_provider(name)[1] if settings.api_base else None
+    return Route(name, settings.api_base, "none" if provider == "openai" else None)
+
+
+def local_route(model: str, local: LocalEndpoint) -> Route:
+    """The way to a model that runs on this machine."""
+    load_litellm()
+    return Route(_NAME_HERE + model.removeprefix(LOCAL), local.base_url, local.api_key)
 
 
 def key_from(model: str, variable: str) -> str:

@@ -81,8 +81,8 @@ class Prompt:
                     near = difflib.get_close_matches(name, columns, 1)
                     hint = f"Did you mean {{{near[0]}}}?" if near else f"The inputs are {', '.join(columns)}."
                     raise ConfigError(
-                        f"program.{template.name} has the placeholder {{{name}}}, which is not among data.inputs. {hint} "
-                        "Write {{ and }} for literal braces.",
+                        f"program.{template.name} has the placeholder {{{name}}}, which is not among data.inputs. "
+                        f"{hint} Write {{{{ and }}}} for literal braces.",
                         key=f"program.{template.name}",
                     )
 

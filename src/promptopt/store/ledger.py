@@ -53,6 +53,17 @@ class Event:
     body: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class FailedRows:
+    """Rollouts of one split that failed in the same way."""
+
+    split: str
+    kind: str
+    rows: int
+    message: str
+    """What one of them said."""
+
+
 class Ledger:
     """One run's ledger, open for its single writer; it also keeps the run's account against its caps."""
 
@@ -141,6 +152,16 @@ class Ledger:
         for (body,) in self._db.execute("SELECT body FROM rollouts WHERE split = ?", (split,)):
             yield Rollout.from_json(json.loads(body))
 
+    def failures(self) -> tuple[FailedRows, ...]:
+        """The rollouts without a score, the most frequent kind first."""
+        rows = self._db.execute(
+            "SELECT split, failure, count(*), min(body) FROM rollouts WHERE failure IS NOT NULL "
+            "GROUP BY split, failure ORDER BY count(*) DESC, split, failure"
+        )
+        return tuple(
+            FailedRows(split, kind, count, json.loads(body)["failure"]["message"]) for split, kind, count, body in rows
+        )
+
     def forget_failures(self, after_step: int) -> None:
         """Drop the failed rollouts of steps after this one, so that a resumed run tries them again.
 
@@ -223,6 +244,11 @@ class Ledger:
             "coalesce((SELECT max(at + coalesce(seconds, 0)) FROM calls WHERE session = s.id), 0)) FROM sessions s"
         )
         return sum(end - start for start, end in self._db.execute(ends))
+
+    def last_write(self) -> float:
+        """When the run last wrote something, in seconds since 1970."""
+        times = "SELECT started AS at FROM sessions UNION ALL SELECT at FROM events UNION ALL SELECT at FROM calls"
+        return self._db.execute(f"SELECT coalesce(max(at), 0) FROM ({times})").fetchone()[0]
 
     def _all_cached(self) -> int:
         total = self._db.execute("SELECT coalesce(sum(cached), 0) FROM sessions").fetchone()[0]

@@ -30,12 +30,26 @@ def locked(directory: Path) -> Generator[None]:
         raise UserError(f"{directory} cannot be a run directory: {error.strerror}") from error
     owner = directory / "owner"
     try:
-        with FileLock(directory / "lock", timeout=0):
+        with FileLock(directory / "lock", timeout=0.2):  # `in_use` holds it for a moment
             owner.write_text(str(os.getpid()))
             yield
     except Timeout:
         pid = owner.read_text() if owner.exists() else "unknown"
         raise RunLocked(f"{directory} is in use by process {pid}. Wait for it, or choose another --run-dir.") from None
+
+
+def in_use(directory: Path) -> bool:
+    """Whether a live process owns `directory`."""
+    lock = directory / "lock"
+    if not lock.exists():
+        return False
+    try:
+        with FileLock(lock, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # not ours to lock, such as a copy on a read-only disk
+        return False
 
 
 def count_opening(directory: Path, test_hash: str, run_id: str) -> int:

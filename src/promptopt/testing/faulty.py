@@ -128,6 +128,23 @@ def rate_limited(retry_after: float | str | None = None) -> Behaviour:
     return refuse(429, "slow down", code="rate_limit_exceeded", headers=headers)
 
 
+def crowded(most: int, otherwise: Behaviour, retry_after: float = 0.05) -> Behaviour:
+    """A 429 for whoever comes while `most` others are being answered."""
+    inside = 0
+
+    async def behave(request: web.Request, asked: Body) -> web.StreamResponse:
+        nonlocal inside
+        if inside >= most:
+            return await rate_limited(retry_after)(request, asked)
+        inside += 1
+        try:
+            return await otherwise(request, asked)
+        finally:
+            inside -= 1
+
+    return behave
+
+
 def out_of_funds() -> Behaviour:
     """A 429 that no waiting mends."""
     return refuse(429, "You exceeded your current quota, please check your plan", code="insufficient_quota")

@@ -102,7 +102,8 @@ class Reflective:
         scores, stopped = yield from self._race(child, now.val[rival.id])
         gain = paired_gain(scores, now.val[rival.id])
         outcome: Outcome = "behind" if stopped else "won" if gain > 0 else "lost"
-        return replace(told, outcome=outcome, reason=stopped or f"{gain:+.3f} on val", candidate=child, scores=scores)
+        told = replace(told, outcome=outcome, candidate=child, parent=rival.id, scores=scores)
+        return replace(told, reason=stopped or f"{gain:+.3f} on val")
 
     def _race(
         self, child: Candidate, rival: Mapping[str, float | None]

@@ -1,0 +1,318 @@
+"""The command line: one function a command.
+
+What a command finds goes to standard output, what happens meanwhile to standard error. Exit codes: 0 done, 2 a config
+or data error, 3 the required verdict was not reached, 130 interrupted, 1 anything else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+import typer
+from rich.console import Console
+
+from promptopt.errors import ConfigError, PromptoptError, UserError
+
+if TYPE_CHECKING:
+    from promptopt.config import Config
+    from promptopt.job import Job
+
+FAILED, USER_ERROR, NOT_REACHED, INTERRUPTED = 1, 2, 3, 130
+"""Exit codes other than 0."""
+DEBUG = "PROMPTOPT_DEBUG"
+
+app = typer.Typer(
+    help="Searches for better prompts under hard budgets, and proves on unseen rows that they are better.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+models = typer.Typer(help="Local models, for names such as local/qwen2.5-coder-0.5b.", no_args_is_help=True)
+app.add_typer(models, name="models")
+
+C = TypeVar("C", bound=Callable[..., None])
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The job's YAML file.", show_default=False)]
+RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run directory.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as budget.rollouts=60. Repeatable."),
+]
+
+
+def main() -> None:
+    """The entry point of `promptopt`."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a prompt may hold what the terminal cannot show
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def command(group: typer.Typer, name: str) -> Callable[[C], C]:
+    """Register a command that answers every error with one message and its exit code."""
+
+    def register(function: C) -> C:
+        @wraps(function)
+        def answering(*args: object, **options: object) -> None:
+            try:
+                function(*args, **options)
+            except KeyboardInterrupt:
+                _tell("interrupted")
+                raise typer.Exit(INTERRUPTED) from None
+            except (typer.Exit, BrokenPipeError):
+                raise
+            except Exception as error:
+                if os.environ.get(DEBUG):
+                    raise
+                raise typer.Exit(_explained(error)) from None
+
+        group.command(name)(answering)
+        return function
+
+    return register
+
+
+@command(app, "optimize")
+def optimize(
+    config: ConfigFile,
+    set_: Overrides = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="The run directory, in place of run.dir.", show_default=False)
+    ] = None,
+    require: Annotated[
+        Literal["promote"] | None, typer.Option(help="Exit with 3 unless the verdict is PROMOTE.", show_default=False)
+    ] = None,
+) -> None:
+    """Search for a better prompt and judge it on the sealed test; goes on with a run that stands there."""
+    from promptopt.api import optimize_job
+    from promptopt.execute.interrupt import Interruptible
+    from promptopt.job import Job
+    from promptopt.report import terminal
+    from promptopt.report.folder import condition_of
+    from promptopt.report.progress import watching
+
+    with (
+        _settings(config, set_) as settings,
+        watching(Console(stderr=True), settings.name) as shown,
+        Interruptible(shown) as watch,
+    ):
+        job = Job.from_config(settings)
+        job = job if run_dir is None else replace(job, directory=run_dir)
+        _fetch_models(job)
+        result = optimize_job(job, watch)
+    out, condition = _out(), condition_of(result)
+    out.print((terminal.report if out.is_terminal else terminal.summary)(result, condition))
+    if condition != "finished":
+        raise typer.Exit(INTERRUPTED)
+    if require == "promote" and result.verdict != "PROMOTE":
+        raise typer.Exit(NOT_REACHED)
+
+
+@command(app, "plan")
+def plan(config: ConfigFile, set_: Overrides = None) -> None:
+    """Say what a run would do and spend at most, and what its test can show. Spends nothing."""
+    from promptopt import api
+    from promptopt.report import tables
+
+    with _settings(config, set_) as settings:
+        made = api.plan(settings)
+    _out().print(tables.plan(made))
+
+
+@command(app, "evaluate")
+def evaluate(
+    config: ConfigFile,
+    candidate: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE|RUN_DIR", help="An exported candidate, or a run; by default the current prompt."),
+    ] = None,
+    split: Annotated[Literal["train", "val", "test"], typer.Option(help="The rows to score.")] = "val",
+    set_: Overrides = None,
+) -> None:
+    """Score one candidate. Scoring test rows opens them, which makes later verdicts on them stricter."""
+    from promptopt import api
+    from promptopt.job import Job
+    from promptopt.report import tables
+
+    with _settings(config, set_) as settings:
+        _fetch_models(Job.from_config(settings))
+        made = api.evaluate(settings, candidate, split)
+    _out().print(tables.evaluation(made))
+
+
+@command(app, "compare")
+def compare(run_a: RunDir, run_b: RunDir) -> None:
+    """Compare two runs' recommended candidates on the rows that both have scored."""
+    from promptopt.comparison import compare as compare_runs
+    from promptopt.report import tables
+
+    _out().print(tables.comparison(compare_runs(run_a, run_b)))
+
+
+@command(app, "report")
+def report(
+    run_dir: RunDir,
+    json_: Annotated[bool, typer.Option("--json", help="As in result.json.")] = False,
+) -> None:
+    """Say what happened in a run, also while it is at work; rebuilt from its ledger."""
+    from promptopt.report import terminal
+    from promptopt.report.folder import condition_of
+    from promptopt.result import rebuild
+
+    result = rebuild(run_dir)
+    if json_:
+        print(json.dumps(result.to_json(), indent=2))
+    else:
+        _out().print(terminal.report(result, condition_of(result)))
+
+
+@command(app, "runs")
+def runs(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to look, and in what is below.")] = Path("runs"),
+) -> None:
+    """List the runs of a folder."""
+    from promptopt.report import tables
+    from promptopt.report.folder import runs_below
+
+    found = runs_below(folder)
+    if found:
+        _out().print(tables.runs(found))
+    else:
+        _tell(f"there are no runs below {folder}")
+
+
+@command(app, "export")
+def export(
+    run_dir: RunDir,
+    format_: Annotated[Literal["text", "json"], typer.Option("--format", help="For people or for programs.")] = "text",
+    output: Annotated[
+        Path | None, typer.Option(help="Write to this file, in place of standard output.", show_default=False)
+    ] = None,
+    candidate: Annotated[
+        Literal["recommended", "best", "baseline"],
+        typer.Option(help="recommended: the new prompt on PROMOTE, else the current one; best: the champion of val."),
+    ] = "recommended",
+) -> None:
+    """Print the prompt that a run recommends. On a screen or in a pipe it is cleaned of terminal controls."""
+    from promptopt.report.export import as_json, as_text
+    from promptopt.report.figures import clean
+    from promptopt.result import rebuild
+
+    result = rebuild(run_dir)
+    chosen = {"recommended": result.recommended, "best": result.best, "baseline": result.baseline}[candidate]
+    if candidate == "recommended" and chosen.id == result.baseline.id:
+        _tell(f"{result.verdict}: this is the current prompt; --candidate best takes the champion of val")
+    text = {"text": as_text, "json": as_json}[format_](chosen)
+    if output is not None:
+        _write(output, text)
+        _tell(f"written to {output}")
+    else:
+        print(clean(text))
+
+
+@command(app, "init")
+def init(directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder, made if need be.")]) -> None:
+    """Write a starting config with comments, and rows to try it on."""
+    from promptopt.init import init as write_templates
+
+    for path in write_templates(directory):
+        _out().print(str(path), soft_wrap=True)
+    _tell(f"next: promptopt plan {directory / 'start.yaml'}")
+
+
+@command(models, "list")
+def list_models() -> None:
+    """List the local models, and say which are on this machine."""
+    from promptopt.lm.catalogue import CATALOGUE
+    from promptopt.lm.pull import models_folder, pulled
+    from promptopt.report import tables
+
+    _out().print(tables.models((model, pulled(model.name) is not None) for model in CATALOGUE))
+    _tell(f"kept in {models_folder()}; PROMPTOPT_MODELS names another folder")
+
+
+@command(models, "pull")
+def pull_model(name: Annotated[str, typer.Argument(metavar="NAME", help="Such as qwen2.5-coder-0.5b.")]) -> None:
+    """Fetch a local model, or finish fetching it, and check it."""
+    _out().print(str(_pull(name)), soft_wrap=True)
+
+
+@app.callback(invoke_without_command=True)
+def promptopt(version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        print(f"promptopt {version_of('promptopt-engine')}")
+        raise typer.Exit
+
+
+@contextmanager
+def _settings(path: Path, overrides: list[str] | None) -> Generator[Config]:
+    """The config at `path`. An error about one of its settings that the block raises gets its file and line."""
+    from promptopt.config import load
+
+    config = load(path, overrides or ())
+    try:
+        yield config
+    except ConfigError as error:
+        raise config.located(error) if error.key else error from None
+
+
+def _fetch_models(job: Job) -> None:
+    """Pull what `job` needs and this machine lacks, so that a run does not begin with an hour's silence."""
+    from promptopt.lm.provider import LOCAL
+    from promptopt.lm.pull import pulled
+
+    for lm in job.lms.values():
+        if lm.name.startswith(LOCAL) and pulled(lm.name) is None:
+            _pull(lm.name)
+
+
+def _pull(name: str) -> Path:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    from promptopt.lm.catalogue import local_model
+    from promptopt.lm.pull import pull
+
+    model = local_model(name)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        task = progress.add_task(f"local/{model.name}", total=model.size)
+        return pull(model.name, lambda done, total: progress.update(task, completed=done, total=total))
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text + "\n", encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _explained(error: Exception) -> int:
+    """Say what went wrong, once, and return the exit code."""
+    if isinstance(error, PromptoptError):
+        _tell(f"error: {error}")
+        return USER_ERROR if isinstance(error, UserError) else FAILED
+    _tell(f"error: {type(error).__name__}: {error}. This should not happen; {DEBUG}=1 shows where it does.")
+    return FAILED
+
+
+def _tell(message: str) -> None:
+    from promptopt.report.figures import clean
+
+    print(clean(message), file=sys.stderr, flush=True)
+
+
+def _out() -> Console:
+    return Console(highlight=False, markup=False, emoji=False)

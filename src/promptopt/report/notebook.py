@@ -1,0 +1,70 @@
+"""The report of a run as a piece of HTML, for notebooks.
+
+Inert by construction: jinja2 escapes every value, and there is no script, no link, no image, nothing to fetch. Colours
+are the notebook's own, so that it reads in light and dark themes.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from promptopt.report.changes import demo_changes, text_changes
+from promptopt.report.figures import clean, count, dollars, duration, line
+from promptopt.report.scores import level, score_rows
+from promptopt.report.terminal import demo_line
+from promptopt.result import Result
+
+if TYPE_CHECKING:
+    import jinja2
+
+COLOURS = {"PROMOTE": "#2e8b57", "REJECT": "#c0392b", "INCONCLUSIVE": "#b8860b"}
+MARKS = {"+": "#2e8b57", "-": "#c0392b"}
+
+TEMPLATE = """
+<div style="max-width: 60em">
+<p style="border-left: .3em solid {{ colour }}; padding-left: .6em; margin: .3em 0">
+<b style="color: {{ colour }}">{{ verdict }}</b>: <b>{{ reasons[0] }}</b>
+{%- for reason in reasons[1:] %}<br>{{ reason }}{% endfor %}</p>
+<table>
+<tr><th></th><th>current</th><th>new</th><th>difference</th><th>{{ level }}</th></tr>
+{% for row in scores %}<tr><td>{{ row.label }}{% if row.note %}<br><i>{{ row.note }}</i>{% endif %}</td>
+{%- for cell in (row.current, row.new, row.difference, row.interval) %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</table>
+{% if changes or demos %}<details><summary>The prompt: what changed</summary>
+{% for change in changes %}<p style="margin: .3em 0">{{ change.component }}</p>
+<pre style="white-space: pre-wrap; margin: 0">
+{%- for text in change.lines %}<span style="color: {{ marks.get(text[:1], 'inherit') }}">
+{{- text }}</span>
+{% endfor %}</pre>
+{% endfor %}{% for demo in demos %}<p style="margin: .3em 0">{{ demo }}</p>
+{% endfor %}</details>
+{% endif %}<p style="opacity: .7; margin: .3em 0">{{ spent }}</p>
+</div>
+"""
+
+
+def html(result: Result) -> str:
+    """The verdict, the scores, what changed and what it cost."""
+    spent, state = result.spent, result.state
+    cost = f"{spent.rollouts:,} rollouts, {spent.calls:,} calls, {spent.tokens:,} tokens, {dollars(spent.usd)}"
+    candidates = f"{count(len(state.candidates), 'candidate')} scored in {count(len(result.steps), 'step')}"
+    ended = f"ended by {result.stop_reason}; {result.directory}"
+    return _template().render(
+        verdict=result.verdict,
+        colour=COLOURS[result.verdict],
+        reasons=[clean(reason) for reason in result.reasons],
+        level=level(result.judged.test),
+        scores=list(score_rows(result)),
+        changes=list(text_changes(result.baseline, result.best)),
+        demos=[demo_line(change) for change in demo_changes(result.baseline, result.best)],
+        marks=MARKS,
+        spent=line(f"{candidates}; {cost}, {duration(result.seconds)}; {ended}", 400),
+    )
+
+
+@cache
+def _template() -> jinja2.Template:
+    import jinja2
+
+    return jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(TEMPLATE)

@@ -1,0 +1,126 @@
+"""The ledger: what it keeps, what it charges and what it refuses to open."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from promptopt.core.budget import Budget, Spend
+from promptopt.core.rollout import Failure, Rollout, Score, Turn
+from promptopt.errors import BudgetExhausted, LedgerCorrupt
+from promptopt.lm.message import Reply, Request, Scope
+from promptopt.store.ledger import Ledger
+
+SCOPE = Scope("program", "work", 3)
+REQUEST = Request("openai/x", ({"role": "user", "content": "hello"},))
+WORST = Spend(calls=1, tokens_in=50, tokens_out=10, usd=Decimal("0.01"))
+TRUE = Spend(calls=1, tokens_in=5, tokens_out=2, usd=Decimal("0.001"))
+REPLY = Reply("hi", "stop", 5, 2, Decimal("0.001"), 0.25, {"role": "assistant", "content": "hi"})
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "ledger.sqlite"
+    Ledger.create(file, {"run_id": "r1"})
+    return file
+
+
+def test_it_reads_back_what_it_wrote(path: Path) -> None:
+    rollout = Rollout("c1", "e1", 0, {"a": [1, None]}, (Turn(({"role": "user", "content": "q"},), "a"),),
+                      Score(0.5, "so-so", {"form": 1.0}), None, 0.5)  # fmt: skip
+    failed = Rollout("c1", "e2", failure=Failure("timeout", "too slow"))
+    ledger = Ledger(path, Budget())
+    ledger.record("k1", rollout, step=1, split="val")
+    ledger.record("k2", failed, step=1, split="val")
+    ledger.append("told", 0, {"x": "é"})
+    ledger.close()
+    again = Ledger(path, Budget())
+    assert again.rollout("k1") == rollout
+    assert list(again.rollouts("val")) == [rollout, failed]
+    assert [event.body for event in again.events("told")] == [{"x": "é"}]
+    assert again.meta("run_id") == "r1"
+    assert again.spent().rollouts == 2
+
+
+async def test_an_answered_call_is_recalled_and_charged_at_its_true_cost(path: Path) -> None:
+    ledger = Ledger(path, Budget())
+    ledger.settle(await ledger.reserve(SCOPE, REQUEST, "key", WORST), TRUE, REPLY)
+    known = ledger.recall("key")
+    assert known is not None
+    assert (known.text, known.cached, known.usd) == ("hi", True, Decimal("0.001"))
+    assert ledger.account.spent == TRUE
+    ledger.close()
+    assert Ledger(path, Budget()).spent() == TRUE + Spend(cached=1)
+
+
+async def test_a_call_lost_in_a_crash_stays_charged_at_its_worst_case(path: Path) -> None:
+    ledger = Ledger(path, Budget())
+    await ledger.reserve(SCOPE, REQUEST, "key", WORST)
+    del ledger  # the process is gone; nothing was settled
+    again = Ledger(path, Budget())
+    assert again.spent() == WORST
+    assert again.recall("key") is None
+
+
+async def test_a_failed_call_is_not_recalled(path: Path) -> None:
+    ledger = Ledger(path, Budget())
+    ledger.settle(await ledger.reserve(SCOPE, REQUEST, "key", WORST), WORST, Failure("timeout", "no answer"))
+    assert ledger.recall("key") is None
+    assert ledger.account.spent == WORST
+
+
+async def test_a_call_waits_for_room_that_others_return(path: Path) -> None:
+    ledger = Ledger(path, Budget(tokens=100))
+    first = await ledger.reserve(SCOPE, REQUEST, "one", WORST)
+    second = asyncio.create_task(ledger.reserve(SCOPE, REQUEST, "two", WORST))
+    await asyncio.sleep(0.02)
+    assert not second.done()
+    ledger.settle(first, TRUE, REPLY)
+    ledger.settle(await asyncio.wait_for(second, 1), TRUE, REPLY)
+    with pytest.raises(BudgetExhausted, match="tokens"):
+        await ledger.reserve(SCOPE, REQUEST, "three", Spend(calls=1, tokens_in=90))
+
+
+def test_failures_after_a_step_can_be_forgotten_so_that_they_are_tried_again(path: Path) -> None:
+    ledger = Ledger(path, Budget())
+    ledger.record("k1", Rollout("c", "e1", failure=Failure("timeout", "")), step=1, split="val")
+    ledger.record("k2", Rollout("c", "e2", failure=Failure("timeout", "")), step=2, split="val")
+    ledger.record("k3", Rollout("c", "e3", output="x", score=Score(1.0)), step=2, split="val")
+    ledger.forget_failures(1)
+    assert [ledger.rollout(key) is None for key in ("k1", "k2", "k3")] == [False, True, False]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "foreign", "newer", "gap"])
+def test_a_torn_foreign_or_newer_ledger_is_refused_and_left_as_it_is(path: Path, damage: str) -> None:
+    ledger = Ledger(path, Budget())
+    for number in range(300):
+        ledger.append("told", number, {"text": "x" * 200})
+    ledger.close()
+    whole = path.read_bytes()
+    match damage:
+        case "truncated":
+            path.write_bytes(whole[: len(whole) // 2])
+        case "garbage":
+            path.write_bytes(whole[:4096] + b"\xff" * 8192 + whole[12288:])
+        case "empty":
+            path.write_bytes(b"")
+        case "foreign":
+            path.unlink()
+            with sqlite3.connect(path) as db:
+                db.execute("CREATE TABLE t (x)")
+        case "newer":
+            with sqlite3.connect(path) as db:
+                db.execute("PRAGMA user_version = 99")
+        case _:
+            with sqlite3.connect(path) as db:
+                db.execute("DELETE FROM events WHERE seq = 7")
+    for leftover in path.parent.glob("ledger.sqlite-*"):
+        leftover.unlink()
+    before = path.read_bytes()
+    with pytest.raises(LedgerCorrupt, match="Nothing was changed"):
+        Ledger(path, Budget())
+    assert path.read_bytes() == before
