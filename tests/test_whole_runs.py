@@ -90,7 +90,7 @@ async def killed_again_and_again(folder: Path, kills: int, seed: int) -> tuple[F
         for _ in range(kills):
             process = await start(job)
             until = server.calls + rng.randint(1, 1000 // kills)
-            while process.returncode is None and server.calls < until:
+            while process.returncode is None and server.calls < until:  # noqa: ASYNC110 - a process has no event
                 await asyncio.sleep(0.002)
             if process.returncode is not None:
                 break
@@ -238,7 +238,7 @@ async def test_a_metric_that_raises_ends_the_run_with_its_row_and_can_be_mended(
         with pytest.raises(BaselineFailed, match="finite number"):
             await run(job)
         calls = server.calls
-        metric.write_text("def score(example, output):\n    return output == example.team, f\"wanted {example.team}\"\n")
+        metric.write_text('def score(example, output):\n    return output == example.team, f"wanted {example.team}"\n')
         result = await run(job)
         assert result.verdict == "PROMOTE"
         assert calls_in(tmp_path)["answered"] == server.calls

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import count
 
 from promptopt.core.budget import Spend
 from promptopt.core.candidate import Candidate
@@ -39,7 +40,19 @@ class Plan:
     whole: Spend
     """The run at most: its caps where it has them, otherwise what its rollouts can cost."""
     detectable: float | None
-    """Smallest gain that the test shows 4 times in 5; None when it can show nothing."""
+    """Smallest gain that the test shows 4 times in 5; None where there is no test."""
+    proposal: Proposal | None
+    """A split of all the rows with more power, where the data has rows that the split leaves unused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A split of all rows that gives the test most of them, and what that test can show."""
+
+    train: int
+    val: int
+    test: int
+    detectable: float | None
 
 
 def plan(job: Job) -> Plan:
@@ -60,7 +73,9 @@ def plan(job: Job) -> Plan:
         test=share,
         whole=_whole(job, rollout, share),
         detectable=smallest_gain(len(split.test), binary=job.metric.binary, groups=groups) if split.test else None,
+        proposal=_proposal(job),
     )
+    _require_power(job, made)
     _require_cover(job, made)
     return made
 
@@ -126,6 +141,38 @@ def _whole(job: Job, rollout: Spend, share: Spend) -> Spend:
         tokens_out=0 if caps.tokens else free.tokens_out,
         usd=free.usd if caps.usd is None else Decimal(caps.usd),
     )
+
+
+def _proposal(job: Job) -> Proposal | None:
+    """Enough rows to learn from and to select on, and all the others for the test."""
+    used = len(job.split.train) + len(job.split.val) + len(job.split.test)
+    if not job.split.unused:
+        return None
+    rows = used + job.split.unused
+    train, val = max(16, min(100, rows // 5)), max(24, min(200, 3 * rows // 10))
+    test = rows - train - val
+    return (
+        Proposal(train, val, test, smallest_gain(test, binary=job.metric.binary))
+        if test > len(job.split.test)
+        else None
+    )
+
+
+def _require_power(job: Job, made: Plan) -> None:
+    """Refuse parts that are too small to show anything, however large the gain."""
+    fewest = next(n for n in count(1) if smallest_gain(n, binary=job.metric.binary) is not None)
+    if made.rows["val"] < fewest:
+        raise ConfigError(
+            f"val has {made.rows['val']} rows, which cannot tell candidates apart; use {fewest} at the very least, "
+            "better 40 and more.",
+            key="data.split.val",
+        )
+    if made.rows["test"] and made.detectable is None:
+        raise ConfigError(
+            f"test has {made.rows['test']} rows, too few (or in too few groups) to show any gain; 60 rows show one of "
+            f"about {smallest_gain(60, binary=job.metric.binary):.2f}. Add test rows, or set test to 0 to go without.",
+            key="data.split.test",
+        )
 
 
 def _require_cover(job: Job, made: Plan) -> None:

@@ -72,8 +72,9 @@ class Result:
 
     @property
     def val(self) -> dict[str, Any]:
-        """Selection scores, optimistic: the best of many always looks better than it is."""
-        means = {"baseline": self.state.mean(self.baseline.id), "best": self.state.mean(self.best.id)}
+        """Selection scores, optimistic: the best of many always looks better than it is. None before there are any."""
+        arms = {"baseline": self.baseline.id, "best": self.best.id}
+        means = {arm: self.state.mean(name) if name in self.state.val else None for arm, name in arms.items()}
         return {**means, "optimistic": True}
 
     def to_json(self) -> dict[str, Any]:

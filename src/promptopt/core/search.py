@@ -13,6 +13,7 @@ Step 0 is the baseline; nothing else starts before it is folded.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
@@ -23,6 +24,10 @@ from promptopt.core.example import Example
 
 Outcome = Literal["baseline", "won", "lost", "behind", "refused", "repeat", "failed", "no_room"]
 
+OUT_OF_ROLLOUTS = "budget: rollouts"
+"""The reason of a stop for want of rollouts; steps still in flight then will not race either, and can be cut short."""
+EXPECTED_RACE = 0.5
+"""The part of all val rows that a race is expected to use, when it is decided whether one more step may start."""
 IDLE_LIMIT = 24
 """Steps in a row that ran nothing new before the search gives up: proposals have run dry."""
 
@@ -278,9 +283,11 @@ class Search:
             self.stop(f"no new proposals: the last {IDLE_LIMIT} were refused or repeats")
         if self.stop_reason or self.state.folded == 0 or number >= self.state.folded + self.pipeline:
             return False
-        fits = self._fits(self.strategy.start_cost + self.strategy.race_cost)
+        unraced = sum(number not in self._turns for number in self.in_flight)
+        races = self.strategy.race_cost * (1 + EXPECTED_RACE * unraced)
+        fits = self._fits(self.strategy.start_cost + math.ceil(races))
         if not fits and not self.in_flight:
-            self.stop("budget: rollouts")
+            self.stop(OUT_OF_ROLLOUTS)
         return fits
 
     def _give_turns(self) -> None:
@@ -292,7 +299,7 @@ class Search:
                 return
             self._turns[number] = self.state if fits else None
             if not fits:
-                self.stop("budget: rollouts")
+                self.stop(OUT_OF_ROLLOUTS)
             self._waiting.pop(0)
 
     def _fits(self, rollouts: int) -> bool:

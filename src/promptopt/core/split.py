@@ -35,6 +35,8 @@ class Split:
     duplicates: int = 0
     """Rows whose inputs repeat those of another row of the data."""
     warnings: tuple[str, ...] = ()
+    unused: int = 0
+    """Rows of the data that are in no part."""
 
     def __repr__(self) -> str:
         return f"Split(train={len(self.train)}, val={len(self.val)}, test={len(self.test)})"
@@ -66,7 +68,8 @@ def split(examples: Sequence[Example], *, train: float, val: float, test: float,
     parts = _deal(units, _labels(rows), [*sizes, len(rows) - sum(sizes)])[:3]
     warnings = [*_misfits(parts, sizes, max(map(len, units))), *_contradictions(rows, inputs)]
     in_train, in_val, in_test = (tuple(rows[i] for i in sorted(part)) for part in parts)
-    return Split(in_train, in_val, in_test, len(rows) - len(set(inputs)), tuple(warnings))
+    unused = len(rows) - len(in_train) - len(in_val) - len(in_test)
+    return Split(in_train, in_val, in_test, len(rows) - len(set(inputs)), tuple(warnings), unused)
 
 
 def given(
@@ -93,7 +96,8 @@ def given(
     inputs = [row.inputs_digest for row in rows]
     warnings = [*_overlaps(overlap.near(parts), names, "nearly equal"), *_contradictions(rows, inputs)]
     in_train, in_val, in_test = map(_shuffled, _with_distinct_ids(parts))
-    return Split(in_train, in_val, in_test, len(rows) - len(set(inputs)), tuple(warnings))
+    unused = len(rows) - len(in_train) - len(in_val) - len(in_test)
+    return Split(in_train, in_val, in_test, len(rows) - len(set(inputs)), tuple(warnings), unused)
 
 
 def _hash(text: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from promptopt.core.racing import MAX_MISSING
-from promptopt.core.search import Ask, AwaitTurn, Evaluate, Propose, Search, State, Told
+from promptopt.core.search import OUT_OF_ROLLOUTS, Ask, AwaitTurn, Evaluate, Propose, Search, State, Told
 from promptopt.errors import BaselineFailed, BudgetExhausted, RunError
 from promptopt.execute.runner import Runner
 from promptopt.store.ledger import Ledger
@@ -42,10 +42,12 @@ class Engine:
                 for ask in [*pending, *self.search.ask()]:
                     self._tasks[ask.number] = asyncio.create_task(self._drive(ask))
                 pending = []
+                if self.search.stop_reason == OUT_OF_ROLLOUTS:
+                    self.cut(OUT_OF_ROLLOUTS)
                 self._call_turns()
                 if not self.search.in_flight:
                     break
-                self._fold(await self._tasks.pop(self.search.state.folded))
+                self._fold(await self._oldest())
         except BaseException as error:
             self.runner.halt(str(error))
             for turn in self._turns.values():
@@ -73,12 +75,18 @@ class Engine:
             self._tell(told)
         return list(pending.values())
 
+    async def _oldest(self) -> Told:
+        """What the oldest step in flight tells, once it has ended or was cut short."""
+        number = self.search.state.folded
+        try:
+            return await self._tasks.pop(number)
+        except asyncio.CancelledError:
+            if self._cut is None:
+                raise
+            return Told(number, "", "no_room", reason=self._cut)
+
     async def _drive(self, ask: Ask) -> Told:
         rolled: list[tuple[str, str]] = []
-
-        def cut_short(reason: str) -> Told:
-            return Told(ask.number, "", "no_room", reason=reason, rolled=tuple(rolled))
-
         answer: Any = None
         while True:
             try:
@@ -95,11 +103,7 @@ class Engine:
             except StopIteration as stop:
                 return replace(stop.value, rolled=tuple(rolled))
             except BudgetExhausted as spent:
-                return cut_short(f"{CAP}{spent.cap}")
-            except asyncio.CancelledError:
-                if self._cut is None:
-                    raise
-                return cut_short(self._cut)
+                return Told(ask.number, "", "no_room", reason=f"{CAP}{spent.cap}", rolled=tuple(rolled))
 
     def _fold(self, told: Told) -> None:
         if told.outcome == "baseline":

@@ -71,7 +71,6 @@ class Runner:
         """Start nothing more; what runs is finished and kept, what waits is refused with Halted."""
         self._halt = self._halt or reason
 
-
     async def evaluate(
         self, candidate: Candidate, examples: Sequence[Example], *, step: int, split: str
     ) -> tuple[Rollout, ...]:

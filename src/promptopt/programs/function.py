@@ -21,7 +21,7 @@ class Context:
     """What a function is given besides its texts and its row.
 
     Any client or framework that takes a base URL and a key runs under the run's caps, ledger, cache and deadlines when
-    it is pointed at `base_url`. The key is good for this one rollout. All three are empty where the program names no lm.
+    pointed at `base_url`. The key is good for this one rollout. All three are empty where the program has no lm.
     """
 
     base_url: str

@@ -9,21 +9,25 @@ from typing import Any, cast
 
 from promptopt.core.edit import Brief
 from promptopt.reflect.operator import Refused
-from promptopt.reflect.showing import text_of
+from promptopt.reflect.showing import MARK, text_of
 
 COPIED_WORDS = 10
 """A run of this many words from a row's input or expected answer is a copy, not a lesson."""
 
 
 def fenced_block(answer: str) -> str:
-    """The text inside the answer's fenced block; Refused when there is none, or more than one."""
+    """The text inside the answer's fenced block, without the marks that stood around the current text.
+
+    Raises Refused when there is no block, or more than one.
+    """
     lines = answer.strip().split("\n")
     fences = [number for number, line in enumerate(lines) if re.fullmatch(r"`{3,}\w*\s*", line)]
     if len(fences) < 2:
         raise Refused("no fenced block", "put the new text, and nothing else, between two lines of three backticks")
     if len(fences) > 2:
         raise Refused("several fenced blocks", "give exactly one fenced block")
-    text = "\n".join(lines[fences[0] + 1 : fences[1]]).strip()
+    inside = lines[fences[0] + 1 : fences[1]]
+    text = "\n".join(line for line in inside if not MARK.fullmatch(line.strip())).strip()
     if not text:
         raise Refused("empty text", "the fenced block was empty")
     return text

@@ -21,6 +21,10 @@ REMEMBERED = 8
 """Earlier edits that did not help, shown newest last."""
 
 
+MARK = re.compile(r"=== [0-9a-f]{8} (begins|ends) ===")
+"""The lines that `fenced` puts around a text."""
+
+
 def fill(template: str, values: Mapping[str, str]) -> str:
     """`template` with every `<name>` that `values` knows replaced, in one pass."""
     return re.sub(r"<(\w+)>", lambda found: values.get(found[1], found[0]), template)

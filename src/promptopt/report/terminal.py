@@ -94,12 +94,13 @@ def _changes(result: Result) -> Iterator[RenderableType]:
         yield Text("Not recommended: this is the champion of val, shown for comparison.", style="dim")
 
 
-def _diff(change: TextChange) -> Text:
+def _diff(change: TextChange) -> Group:
     styles = {"+": "green", "-": "red", "…": "dim"}
-    text = Text(f"{change.component}:")
+    lines = Table.grid(padding=(0, 1))
     for each in change.lines:
-        text.append("\n").append(each, style=styles.get(each[:1], ""))
-    return text
+        style = styles.get(each[:1], "")
+        lines.add_row(Text(each[:1], style=style), Text(each[2:], style=style))
+    return Group(Text(f"{change.component}:"), lines)
 
 
 def demo_line(change: DemoChange) -> str:
@@ -131,14 +132,17 @@ def _spent(result: Result, condition: Condition) -> Table:
 def _failures(result: Result) -> Iterator[RenderableType]:
     for failed in result.failures:
         yield Text.assemble(
-            f"{failed.rows:,} on {failed.split}: ", (failed.kind, "bold"), ", such as ", said(line(failed.message))
+            f"{failed.rows:,} on {failed.split}: ",
+            (clean(failed.kind), "bold"),
+            ", such as ",
+            said(line(failed.message)),
         )
 
 
 def _refused(refused: Mapping[str, int]) -> Iterator[RenderableType]:
     if refused:
         most_first = sorted(refused.items(), key=lambda item: (-item[1], item[0]))
-        yield Text(", ".join(f"{line(reason, 60)} {times:,}" for reason, times in most_first))
+        yield Text("; ".join(f"{line(reason, 60)}: {times:,}" for reason, times in most_first))
 
 
 def _operators(result: Result) -> Iterator[RenderableType]:

@@ -14,7 +14,7 @@ from promptopt.reflect.showing import text_of
 
 
 class LabelledDemos:
-    """Draws a number of demos and that many train rows, the labels in turn, so that every label is shown."""
+    """Draws a number of demos, larger ones more often, and so many train rows, the labels in turn."""
 
     name = "demos"
 
@@ -24,7 +24,7 @@ class LabelledDemos:
             raise Refused("no labelled rows for demos")
         rng = Random(f"{brief.seed}/demos")
         sizes = sorted({size for size in (4, 8, 16, 32, brief.max_demos) if size <= min(brief.max_demos, len(rows))})
-        size = rng.choice(sizes or [len(rows)])
+        size = rng.choices(sizes, sizes)[0] if sizes else len(rows)
         chosen = _balanced(rows, size, rng)
         demos = tuple(Demo(row.id, dict(row.inputs), text_of(row.expected)) for row in chosen)
         return SetDemos(rng.choice(brief.slots), demos)

@@ -7,6 +7,9 @@ from random import Random
 from promptopt.core.edit import AddLines, Brief, Edit
 from promptopt.reflect.operator import Refused
 
+FADING = 0.7
+"""How much less likely each tip is drawn than the one before it: the list begins with what helps most often."""
+
 TIPS = (
     "Reply with only the answer, nothing else, exactly as it is written in these instructions.",
     "Do not explain, do not repeat the question, and add no punctuation or quotes around the answer.",
@@ -31,4 +34,5 @@ class AddTip:
         left = [edit for edit in edits if edit.note not in brief.rejected]
         if not left:
             raise Refused("no tip left")
-        return Random(f"{brief.seed}/tips").choice(left)
+        weights = [FADING**rank for rank in range(len(left))]
+        return Random(f"{brief.seed}/tips").choices(left, weights)[0]

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-
-import pytest
 
 from promptopt.core.budget import Budget, Spend
 from promptopt.core.candidate import Candidate
 from promptopt.core.rollout import Failure, Rollout, Score
 from promptopt.core.search import Told
-from promptopt.lm.message import Reply, Request, Scope
+from promptopt.lm.message import Purpose, Reply, Request, Scope
 from promptopt.result import Result, rebuild
 from promptopt.store.ledger import Ledger
 from promptopt.store.run_dir import LEDGER
@@ -36,6 +35,8 @@ class Story:
     failure: Failure | None = None
     """How one val rollout failed, if one did."""
     reason: str = "budget: rollouts"
+    calls: Mapping[Purpose, int] = field(default_factory=dict["Purpose", int])
+    """Input tokens of one call for each purpose."""
 
 
 def told(number: int, outcome: str, candidate: Candidate, right: int, **more: object) -> Told:
@@ -48,28 +49,32 @@ def start(right: int = 5) -> Told:
     return told(0, "baseline", BASELINE, right, operator="baseline", note="the program as it is")
 
 
-@pytest.fixture
-def tell(tmp_path: Path) -> Callable[[Story], Result]:
-    """Write a story's ledger and read its result back."""
+def write(folder: Path, story: Story) -> Result:
+    """Write a story's ledger below `folder` and read its result back."""
+    directory = folder / "runs" / "banking"
+    directory.mkdir(parents=True)
+    about = {"baseline": BASELINE.to_json(), "val_rows": 20, "test_rows": TEST_ROWS, "select": "one_se", "seed": 0}
+    Ledger.create(directory / LEDGER, {"run_id": "r", "job": {**about, "name": story.name}})
+    with closing(Ledger(directory / LEDGER, Budget())) as ledger:
+        for purpose, tokens in story.calls.items():
+            _pay(ledger, purpose, tokens)
+        for step in story.steps:
+            ledger.append("told", step.step, step.to_json())
+        if story.failure is not None:
+            ledger.record("f", Rollout(BASELINE.id, "v0", failure=story.failure), step=1, split="val")
+        if story.test is not None:
+            _open(ledger, story.best, story.test)
+        if story.finished:
+            ledger.append("stop", len(story.steps), {"reason": story.reason})
+            ledger.append("finished", len(story.steps), {})
+    return rebuild(directory)
 
-    def write(story: Story) -> Result:
-        directory = tmp_path / "runs" / "banking"
-        directory.mkdir(parents=True)
-        about = {"baseline": BASELINE.to_json(), "val_rows": 20, "test_rows": TEST_ROWS, "select": "one_se", "seed": 0}
-        Ledger.create(directory / LEDGER, {"run_id": "r", "job": {**about, "name": story.name}})
-        with closing(Ledger(directory / LEDGER, Budget())) as ledger:
-            for step in story.steps:
-                ledger.append("told", step.step, step.to_json())
-            if story.failure is not None:
-                ledger.record("f", Rollout(BASELINE.id, "v0", failure=story.failure), step=1, split="val")
-            if story.test is not None:
-                _open(ledger, story.best, story.test)
-            if story.finished:
-                ledger.append("stop", len(story.steps), {"reason": story.reason})
-                ledger.append("finished", len(story.steps), {})
-        return rebuild(directory)
 
-    return write
+def _pay(ledger: Ledger, purpose: Purpose, tokens: int) -> None:
+    request = Request("openai/x", ({"role": "user", "content": "hello"},))
+    cost = Spend(calls=1, tokens_in=tokens, tokens_out=7, usd=Decimal("0.25"))
+    call = asyncio.run(ledger.reserve(Scope(purpose, "k", 1), request, purpose, cost))
+    ledger.settle(call, cost, Reply("a", "stop", tokens, 7, Decimal("0.25")))
 
 
 def _open(ledger: Ledger, best: Candidate, shares: tuple[float, float]) -> None:
@@ -80,19 +85,3 @@ def _open(ledger: Ledger, best: Candidate, shares: tuple[float, float]) -> None:
             right = Score(float(i < share * TEST_ROWS))
             rollout = Rollout(candidate.id, f"t{i}", score=right)
             ledger.record(f"{candidate.id}{i}", rollout, step=9, split="test")
-
-
-@pytest.fixture
-def pay() -> Callable[[Path, str, int], None]:
-    """Book a call of a run: its purpose and its tokens."""
-
-    def book(directory: Path, purpose: str, tokens: int) -> None:
-        import asyncio
-
-        with closing(Ledger(directory / LEDGER, Budget())) as ledger:
-            request = Request("openai/x", ({"role": "user", "content": f"{purpose} {tokens}"},))
-            cost = Spend(calls=1, tokens_in=tokens, tokens_out=7, usd=Decimal("0.25"))
-            call = asyncio.run(ledger.reserve(Scope(purpose, "k", 1), request, f"{purpose}{tokens}", cost))  # type: ignore[arg-type]
-            ledger.settle(call, cost, Reply("a", "stop", tokens, 7, Decimal("0.25")))
-
-    return book
