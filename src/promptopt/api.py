@@ -6,8 +6,9 @@ import asyncio
 import json
 import threading
 import uuid
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -64,6 +65,8 @@ def optimize(
     and `lms` say what the YAML says under the same names. A run directory that holds a run of the same job is resumed.
     Also works under a running event loop, as in notebooks.
 
+    `watch` is told what happens; without one, progress is shown on a terminal and in a notebook.
+
     Raises UserError before anything is spent, and RunError when the run cannot go on; it can then be resumed.
     """
     if isinstance(program, Config | str | Path):
@@ -81,7 +84,8 @@ def optimize(
             run=group(RunSettings, run, "run"),
             models={name: group(ModelSettings, settings, f"lms.{name}") for name, settings in (lms or {}).items()},
         )
-    return optimize_job(job, watch or Silent())
+    with _shown(watch, job.name) as shown:
+        return optimize_job(job, shown)
 
 
 def optimize_job(job: Job, watch: Watch) -> Result:
@@ -98,8 +102,12 @@ def plan(config: Config | str | Path) -> Plan:
 async def _optimize(job: Job, watch: Watch) -> Result:
     plan_job(job)
     await check_rows(job.metric, [*job.split.train, *job.split.val, *job.split.test])
+    if job.split.duplicates:
+        watch.said(f"{job.split.duplicates} rows repeat the inputs of others; they stay on one side of the split")
+    for warning in job.split.warnings:
+        watch.said(f"warning: {warning}")
     with locked(job.directory), closing(_open_ledger(job, watch)) as ledger:
-        async with _runner(job, ledger) as runner:
+        async with _runner(job, ledger, watch) as runner:
             optimization = Optimization(job, runner, ledger, watch)
             try:
                 await optimization.run()
@@ -111,12 +119,19 @@ async def _optimize(job: Job, watch: Watch) -> Result:
 
 
 @asynccontextmanager
-async def _runner(job: Job, ledger: Ledger) -> AsyncGenerator[Runner]:
+async def _runner(job: Job, ledger: Ledger, watch: Watch) -> AsyncGenerator[Runner]:
     """A runner with a gateway behind it, and local models that start when they are first called."""
     from promptopt.lm.local import LocalServers
 
     names = tuple(prior.name for prior in job.priors)
-    with closing(LocalServers()) as local:
+    fetched = set[str]()
+
+    def fetching(name: str, _done: int, _total: int) -> None:
+        if name not in fetched:
+            fetched.add(name)
+            watch.said(f"fetching local/{name}, once")
+
+    with closing(LocalServers(fetching)) as local:
         async with Gateway(job.models, ledger, local) as gateway:
 
             def session(key: str, step: int) -> Session:
@@ -158,33 +173,58 @@ def _open_ledger(job: Job, watch: Watch) -> Ledger:
     if differences:
         ledger.set_meta("identity", identity)
         ledger.set_meta("job", about)
-    if decided:
-        spent = ledger.account.spent
+    spent = ledger.account.spent
+    if spent.rollouts or spent.calls:
         watch.said(f"resumed: {spent.rollouts} rollouts and {spent.calls} calls are in the ledger and not paid again")
     return ledger
 
 
 def blocking(work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, also where an event loop is running already: then it gets a thread and loop of its own."""
+    """The result of `work`, also where an event loop is running already: then it gets a thread and loop of its own.
+
+    Ctrl-C cancels the work, waits until it has kept what was in flight, and raises KeyboardInterrupt.
+    """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(work)
-    outcome: list[T] = []
-    errors: list[BaseException] = []
+    loop, task = asyncio.new_event_loop(), Future[T]()
 
-    def run() -> None:
+    async def finish() -> None:
+        running.append(asyncio.current_task())
         try:
-            outcome.append(asyncio.run(work))
+            task.set_result(await work)
         except BaseException as error:
-            errors.append(error)
+            task.set_exception(error)
 
-    thread = threading.Thread(target=run, name="promptopt", daemon=True)
+    running: list[asyncio.Task[None] | None] = []
+    thread = threading.Thread(target=loop.run_until_complete, args=(finish(),), name="promptopt", daemon=True)
     thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return outcome[0]
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        for main in filter(None, running):
+            loop.call_soon_threadsafe(main.cancel)
+        thread.join()
+        raise
+    finally:
+        loop.close()
+    return task.result()
+
+
+@contextmanager
+def _shown(watch: Watch | None, name: str) -> Generator[Watch]:
+    """`watch`, or else a display where somebody looks: on a terminal or in a notebook."""
+    from rich.console import Console
+
+    from promptopt.report.progress import watching
+
+    console = Console(stderr=True)
+    if watch is None and (console.is_terminal or console.is_jupyter):
+        with watching(console, name) as display:
+            yield display
+    else:
+        yield watch or Silent()
 
 
 def evaluate(
@@ -212,7 +252,7 @@ async def _evaluate(job: Job, candidate: Candidate, split: Literal["train", "val
     with locked(job.directory), closing(_open_ledger(job, watch)) as ledger:
         if split == "test":
             count_opening(job.directory, inputs_digest(rows), ledger.meta("run_id"))
-        async with _runner(job, ledger) as runner:
+        async with _runner(job, ledger, watch) as runner:
             rollouts = await runner.evaluate(candidate, rows, step=0, split=split)
         return evaluation(candidate, split, rollouts, ledger.spent())
 

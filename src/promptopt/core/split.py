@@ -38,6 +38,14 @@ class Split:
     unused: int = 0
     """Rows of the data that are in no part."""
 
+    @staticmethod
+    def given(train: Sequence[Example], val: Sequence[Example], test: Sequence[Example] | None = None) -> Split:
+        """Three parts as the user made them, such as `Split.given(a.examples, b.examples, c.examples)`.
+
+        Raises DataError when a part is empty or when inputs of one part stand in another.
+        """
+        return given(train, val, test)
+
     def __repr__(self) -> str:
         return f"Split(train={len(self.train)}, val={len(self.val)}, test={len(self.test)})"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from promptopt.core.racing import MAX_MISSING
 from promptopt.core.search import OUT_OF_ROLLOUTS, Ask, AwaitTurn, Evaluate, Propose, Search, State, Told
-from promptopt.errors import BaselineFailed, BudgetExhausted, RunError
+from promptopt.errors import BaselineFailed, BudgetExhausted
 from promptopt.execute.runner import Runner
 from promptopt.store.ledger import Ledger
 
@@ -27,21 +27,31 @@ class Engine:
         self.on_fold: Callable[[Told], None] = lambda told: None
         self._turns: dict[int, asyncio.Future[State | None]] = {}
         self._tasks: dict[int, asyncio.Task[Told]] = {}
+        self._pending: list[Ask] = []
         self._cut: str | None = None
 
+    def replay(self) -> None:
+        """Fold what the ledger tells. Steps that were in flight when the last session ended start again in `run`."""
+        pending: dict[int, Ask] = {}
+        for event in self.ledger.events("told"):
+            pending |= {ask.number: ask for ask in self.search.ask()}
+            told = Told.from_json(event.step, event.body)
+            del pending[told.step]
+            self._tell(told)
+        self._pending = list(pending.values())
+
     async def run(self) -> None:
-        """Drive the search until it stops, continuing from whatever the ledger holds.
+        """Drive the search until it stops; `replay` comes first.
 
         Raises Halted when it was interrupted, and the errors of RunError's tree; both leave a run that can be resumed.
         """
-        pending = self._replay()
         if self.ledger.events("stop"):
             return
         try:
             while True:
-                for ask in [*pending, *self.search.ask()]:
+                for ask in [*self._pending, *self.search.ask()]:
                     self._tasks[ask.number] = asyncio.create_task(self._drive(ask))
-                pending = []
+                self._pending = []
                 if self.search.stop_reason == OUT_OF_ROLLOUTS:
                     self.cut(OUT_OF_ROLLOUTS)
                 self._call_turns()
@@ -53,8 +63,6 @@ class Engine:
             for turn in self._turns.values():
                 turn.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-            if isinstance(error, RunError):
-                self.ledger.forget_failures(self.search.state.folded - 1)
             raise
         self.ledger.append("stop", self.search.state.folded, {"reason": self.search.stop_reason})
 
@@ -64,16 +72,6 @@ class Engine:
         self.search.stop(reason)
         for task in self._tasks.values():
             task.cancel()
-
-    def _replay(self) -> list[Ask]:
-        """Fold what the ledger tells; returns the steps that were in flight when the last session ended."""
-        pending: dict[int, Ask] = {}
-        for event in self.ledger.events("told"):
-            pending |= {ask.number: ask for ask in self.search.ask()}
-            told = Told.from_json(event.step, event.body)
-            del pending[told.step]
-            self._tell(told)
-        return list(pending.values())
 
     async def _oldest(self) -> Told:
         """What the oldest step in flight tells, once it has ended or was cut short."""

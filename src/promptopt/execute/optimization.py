@@ -8,10 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from promptopt.core.budget import Spend
+from promptopt.core.candidate import Candidate
 from promptopt.core.search import Search, Told
 from promptopt.core.selection import champion
 from promptopt.core.split import inputs_digest
-from promptopt.errors import BudgetExhausted
+from promptopt.errors import BudgetExhausted, RunError
 from promptopt.execute.engine import CAP, Engine
 from promptopt.execute.progress import Progress, Running, Watch
 from promptopt.execute.runner import Runner
@@ -56,14 +57,22 @@ class Optimization:
 
     async def run(self) -> None:
         """Search, then open the test. Raises Halted when interrupted, and the errors of RunError's tree."""
-        account = self.ledger.account
-        account.set_aside(sealed_share(self.job, self.job.baseline, self._dearest()))
+        self.engine.replay()
+        if self.search.state.baseline:
+            self._set_spend_aside()
+        else:
+            self.ledger.account.set_aside(sealed_share(self.job, self.job.baseline, self._dearest()))
         self.watch.began(Running(self.progress, lambda: self.runner.halt(INTERRUPTED)))
         self._set_time_aside()
-        await self.engine.run()
-        account.release()
-        await self._open_test()
-        self.ledger.append("finished", self.search.state.folded, {})
+        try:
+            await self.engine.run()
+            self.ledger.account.release()
+            await self._open_test()
+        except RunError:
+            self.ledger.forget_failures(self.search.state.folded - 1)
+            raise
+        if not self.ledger.events("finished"):
+            self.ledger.append("finished", self.search.state.folded, {})
 
     def progress(self) -> Progress:
         """The run at this moment."""
@@ -87,13 +96,13 @@ class Optimization:
 
     async def _open_test(self) -> None:
         """Both arms on the sealed rows, once; without rows or without a better candidate it stays sealed."""
-        rows, state = self.job.split.test, self.search.state
-        best = champion(state, len(self.job.split.val), self.job.strategy.select, self.barred)
+        rows, state, opened = self.job.split.test, self.search.state, self.ledger.events("opened")
+        best = state.candidates[opened[0].body["best"]] if opened else self._champion()
         if not rows or best.id == state.baseline:
             return
         self._testing = True
         opening = count_opening(self.job.directory, inputs_digest(rows), self.ledger.meta("run_id"))
-        if not self.ledger.events("opened"):
+        if not opened:
             pairs = [[example.id, example.group] for example in rows]
             body = {"best": best.id, "opening": opening, "rows": pairs, "binary": self._binary()}
             self.ledger.append("opened", state.folded, body)
@@ -102,6 +111,9 @@ class Optimization:
             async with asyncio.timeout(left):
                 for arm in (self.job.baseline, best):
                     await self.runner.evaluate(arm, rows, step=TEST_STEP, split="test")
+
+    def _champion(self) -> Candidate:
+        return champion(self.search.state, len(self.job.split.val), self.job.strategy.select, self.barred)
 
     def _binary(self) -> bool:
         """Whether scores count as right or wrong: the metric says so, or every score on val has been 0 or 1."""
@@ -119,7 +131,7 @@ class Optimization:
     def _set_spend_aside(self) -> None:
         """Keep what the present champion's test can cost; one that the budget cannot test is barred."""
         while True:
-            best = champion(self.search.state, len(self.job.split.val), self.job.strategy.select, self.barred)
+            best = self._champion()
             share, account = sealed_share(self.job, best, self._dearest()), self.ledger.account
             had = account.aside
             account.set_aside(share)
