@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from heapq import nlargest
 from itertools import count
 
 from promptopt.core.budget import Spend
@@ -19,6 +20,8 @@ from promptopt.metrics.build import judges_in
 
 BYTES_OF_A_TOKEN = 4
 """How long a judge's view of one output token is taken to be."""
+LONGEST = 20
+"""Rows with the longest inputs, among which the dearest rollout is looked for."""
 REFLECTION_BYTES = 12_000
 """How long a reflection request is taken to be: the text, and a minibatch of replies."""
 
@@ -60,7 +63,10 @@ def plan(job: Job) -> Plan:
     split = job.split
     baseline = _on(job, job.baseline, split.val)
     strategy = job.strategy_for_search()
-    rollout = dearest(_rollout(job, job.baseline, example) for example in (*split.train, *split.val))
+    longest = nlargest(
+        LONGEST, (*split.train, *split.val), key=lambda row: sum(map(len, map(str, row.inputs.values())))
+    )
+    rollout = dearest(_rollout(job, job.baseline, example) for example in longest)
     step = rollout.times(strategy.start_cost + strategy.race_cost) + _reflection(job)
     share = sealed_share(job, job.baseline, None)
     groups = len({example.group for example in split.test}) if any(e.group for e in split.test) else None

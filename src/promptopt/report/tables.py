@@ -12,7 +12,7 @@ from rich.text import Text
 from promptopt.comparison import Comparison, Evaluation
 from promptopt.core.budget import Spend
 from promptopt.lm.catalogue import LICENCE, LocalModel
-from promptopt.planning import Plan
+from promptopt.planning import Plan, Proposal
 from promptopt.report.figures import count, dollars, duration, gain, interval, line, said, score
 from promptopt.report.folder import Run
 from promptopt.report.scores import OPTIMISTIC, level, p_value
@@ -32,12 +32,14 @@ def plan(made: Plan) -> Group:
     rows = ", ".join(f"{name} {rows:,}" for name, rows in made.rows.items())
     parts: list[RenderableType] = [Text(f"Rows: {rows}" + _duplicates(made))]
     parts += [Text.assemble(("warning: ", "yellow"), said(warning)) for warning in made.warnings]
-    worst = table("at most", "rollouts", "calls", "tokens", "dollars")
+    worst = table("at most, each call tried once", "rollouts", "calls", "tokens", "dollars")
     _add(worst, "the current prompt on val", made.baseline)
     _add(worst, "one proposal", made.step)
     _add(worst, "the sealed test, set aside", made.test)
     _add(worst, "the whole run", made.whole, "bold")
     parts += [Text(), worst, Text(), Text(_power(made))]
+    if made.proposal is not None:
+        parts.append(Text(_more_power(made.proposal)))
     return Group(*parts)
 
 
@@ -53,9 +55,13 @@ def _power(made: Plan) -> str:
     rows = count(made.rows["test"], "test row")
     if not made.rows["test"]:
         return "There are no test rows, so the verdict will be INCONCLUSIVE."
-    if made.detectable is None:
-        return f"{rows} are too few to show any gain: the verdict will be INCONCLUSIVE."
     return f"{rows} show a gain of {made.detectable:.2f} or more 4 times in 5; smaller ones are likely INCONCLUSIVE."
+
+
+def _more_power(better: Proposal) -> str:
+    sizes = f"{{train: {better.train}, val: {better.val}, test: {better.test}}}"
+    shows = f", and would show {better.detectable:.2f}" if better.detectable else ""
+    return f"The data has more rows: data.split: {sizes} would use all of them{shows}."
 
 
 def evaluation(made: Evaluation) -> Group:
