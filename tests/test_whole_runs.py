@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import random
 import signal
@@ -14,19 +15,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
+import promptopt
 from promptopt.api import optimize
 from promptopt.config import load
-from promptopt.errors import BaselineFailed, ConfigError, ModelDown, RunChanged
+from promptopt.core.search import Told
+from promptopt.errors import BaselineFailed, BudgetExhausted, ConfigError, ModelDown, RunChanged
+from promptopt.execute.progress import Running, Silent
 from promptopt.result import Result, rebuild
 from promptopt.testing.faulty import (
     Behaviour,
+    Body,
     FaultyServer,
     empty,
     hang,
     html,
     rate_limited,
     refuse,
+    reply,
     server_error,
     truncated_json,
 )
@@ -79,7 +86,7 @@ async def test_the_result_is_the_same_at_any_concurrency(tmp_path: Path) -> None
             await run(job)
         results.append(result_of(folder))
     assert same(results[0]) == same(results[1]) == same(results[2])
-    assert [r["spent"]["rollouts"] for r in results] == [results[0]["spent"]["rollouts"]] * 3
+    assert all(400 < r["spent"]["rollouts"] <= 500 for r in results)
 
 
 async def killed_again_and_again(folder: Path, kills: int, seed: int) -> tuple[FaultyServer, dict[str, Any]]:
@@ -259,7 +266,6 @@ async def test_interrupting_leaves_a_run_that_resumes_to_the_same_result(tmp_pat
         await run(write_job(tmp_path / "whole", server.base_url))
     async with FaultyServer(world(0.004)) as server:
         job = write_job(tmp_path / "interrupted", server.base_url)
-        from promptopt.execute.progress import Running, Silent
 
         class Impatient(Silent):
             def began(self, running: Running) -> None:
@@ -271,3 +277,75 @@ async def test_interrupting_leaves_a_run_that_resumes_to_the_same_result(tmp_pat
         await run(job)
     assert same(result_of(tmp_path / "interrupted")) == same(result_of(tmp_path / "whole"))
     assert_nothing_was_paid_twice(server, tmp_path / "interrupted")
+
+
+async def test_an_interrupt_while_reflections_run_waits_for_them_and_ends(tmp_path: Path) -> None:
+    quick, reflections = world(), itertools.count()
+
+    async def slow_reflections(request: web.Request, body: Body) -> web.StreamResponse:
+        if "reflect" in body["model"] and next(reflections):
+            await asyncio.sleep(1.0)
+        return await quick(request, body)
+
+    class Impatient(Silent):
+        def began(self, running: Running) -> None:
+            self.running = running
+
+        def folded(self, told: Told) -> None:
+            if told.step == 1:
+                self.running.interrupt()
+
+    async with FaultyServer(slow_reflections) as server:
+        job = load(write_job(tmp_path, server.base_url, strategy={"operators": ["rewrite"]}))
+        ended = await asyncio.wait_for(asyncio.to_thread(optimize, job, watch=Impatient()), 15)
+    assert ended.stop_reason == "interrupted"
+
+
+@pytest.mark.parametrize("key", ["function", "reflection"])
+async def test_half_a_character_from_a_model_does_no_harm(tmp_path: Path, key: str) -> None:
+    """A lone surrogate is legal in JSON, and neither a file nor a request can hold it."""
+    quick = world()
+
+    async def halved(request: web.Request, body: Body) -> web.StreamResponse:
+        if ("reflect" in body["model"]) == (key == "reflection"):
+            text = '{"why": "x", "rules": ["Watch \\ud83d tickets"]}' if key == "reflection" else "red \ud83d"
+            return await reply(text)(request, body)
+        return await quick(request, body)
+
+    async with FaultyServer(halved) as server:
+        result = await asyncio.wait_for(run(write_job(tmp_path, server.base_url, budget={"calls": 350})), 60)
+    assert result.stop_reason != "interrupted"
+    assert calls_in(tmp_path)["open"] == 0
+
+
+async def test_the_time_cap_ends_a_step_that_hangs(tmp_path: Path) -> None:
+    async with FaultyServer(hang()) as server:
+        job = write_job(tmp_path, server.base_url, budget={"minutes": 0.05})
+        with pytest.raises(BudgetExhausted, match="minutes"):
+            await asyncio.wait_for(run(job, "lms.openai/student.timeout=30"), 12)
+
+
+async def test_a_search_that_scored_nothing_else_does_not_reject(tmp_path: Path) -> None:
+    quick = world()
+
+    async def chatty(request: web.Request, body: Body) -> web.StreamResponse:
+        return await (reply("Certainly!") if "reflect" in body["model"] else quick)(request, body)
+
+    async with FaultyServer(chatty) as server:
+        result = await run(write_job(tmp_path, server.base_url, strategy={"operators": ["rewrite"]}))
+    assert result.verdict == "INCONCLUSIVE"
+    assert "no other candidate was scored" in result.reasons[0]
+    assert result.state.refused["no fenced block"] > 1
+
+
+def test_a_split_whose_parts_share_rows_is_refused() -> None:
+    rows = promptopt.Dataset.from_rows([{"x": str(i), "y": "a"} for i in range(20)], inputs="x", expected="y").examples
+    prompt = promptopt.Prompt("local/smollm2-135m", system="Say a.", user="{x}")
+    for split in (promptopt.Split(rows, rows, rows), promptopt.Split(rows[:8], rows[8:], rows[7:9])):
+        with pytest.raises(promptopt.DataError, match="share rows or ids"):
+            promptopt.optimize(prompt, split, "exact_match", budget={"rollouts": 100})
+
+
+def test_a_key_among_a_models_arguments_is_refused_before_it_can_reach_a_file() -> None:
+    with pytest.raises(promptopt.ConfigError, match="api_key_env"):
+        promptopt.LM("openai/x", api_key="sk-SUPERSECRET12345")

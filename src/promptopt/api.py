@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from promptopt.comparison import Evaluation, compare, evaluation
 from promptopt.config import Config, changes, group, load
@@ -19,7 +19,7 @@ from promptopt.config.settings import BudgetSettings, RunSettings, StrategySetti
 from promptopt.core.budget import Budget
 from promptopt.core.candidate import Candidate
 from promptopt.core.split import Split, inputs_digest
-from promptopt.errors import ConfigError, RunChanged
+from promptopt.errors import ConfigError, LedgerCorrupt, RunChanged
 from promptopt.execute.optimization import Optimization
 from promptopt.execute.progress import Silent, Watch
 from promptopt.execute.runner import Bench, Halted, Runner
@@ -38,7 +38,7 @@ from promptopt.programs.program import Program
 from promptopt.reflect.proposer import Proposer
 from promptopt.result import Result, read_result, rebuild
 from promptopt.store.ledger import Ledger
-from promptopt.store.run_dir import LEDGER, count_opening, locked
+from promptopt.store.run_dir import LEDGER, RESULT, check_openings, count_opening, locked
 
 T = TypeVar("T")
 
@@ -70,10 +70,15 @@ def optimize(
     Raises UserError before anything is spent, and RunError when the run cannot go on; it can then be resumed.
     """
     if isinstance(program, Config | str | Path):
+        beside = (data, metric, reflection, budget, strategy, run, lms)
+        if any(part is not None for part in beside):
+            raise ConfigError("a config says it all: change it, or load it with overrides, in place of other arguments")
         job = Job.from_config(program if isinstance(program, Config) else load(program))
     else:
         if data is None or metric is None or budget is None:
             raise ConfigError("optimize needs a program with data, metric and budget, or a config alone")
+        if not isinstance(cast(object, data), Split):
+            raise ConfigError("data is not split: pass Dataset.split(train=..., val=..., test=...) or Split.given(...)")
         job = from_objects(
             program,
             data,
@@ -107,6 +112,7 @@ async def _optimize(job: Job, watch: Watch) -> Result:
     for warning in job.split.warnings:
         watch.said(f"warning: {warning}")
     with locked(job.directory), closing(_open_ledger(job, watch)) as ledger:
+        check_openings(job.directory)
         async with _runner(job, ledger, watch) as runner:
             optimization = Optimization(job, runner, ledger, watch)
             try:
@@ -159,6 +165,10 @@ def _open_ledger(job: Job, watch: Watch) -> Ledger:
         "name": job.name,
     }
     if not path.exists():
+        if (job.directory / RESULT).exists():
+            raise LedgerCorrupt(
+                f"{job.directory} has a {RESULT} but no {LEDGER}. Restore it from a copy, or choose another --run-dir."
+            )
         Ledger.create(path, {"run_id": uuid.uuid4().hex, "identity": identity, "job": about})
     ledger = Ledger(path, job.budget)
     differences = changes(ledger.meta("identity"), identity)
@@ -248,10 +258,11 @@ async def _evaluate(job: Job, candidate: Candidate, split: Literal["train", "val
     if not rows:
         raise ConfigError(f"there are no {split} rows to evaluate on", key=f"data.split.{split}")
     await check_rows(job.metric, rows)
-    job = replace(job, directory=job.directory.with_name(f"{job.directory.name}-evaluate"))
+    runs = job.directory.resolve()
+    job = replace(job, directory=runs.with_name(f"{runs.name}-evaluate") / candidate.id)
     with locked(job.directory), closing(_open_ledger(job, watch)) as ledger:
         if split == "test":
-            count_opening(job.directory, inputs_digest(rows), ledger.meta("run_id"))
+            count_opening(runs, inputs_digest(rows), ledger.meta("run_id"))
         async with _runner(job, ledger, watch) as runner:
             rollouts = await runner.evaluate(candidate, rows, step=0, split=split)
         return evaluation(candidate, split, rollouts, ledger.spent())

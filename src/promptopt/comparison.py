@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from promptopt.core.budget import Budget, Spend
+from promptopt.core.budget import Spend
 from promptopt.core.candidate import Candidate
 from promptopt.core.rollout import Rollout
 from promptopt.core.sealed import Pair, TestResult, measure
 from promptopt.errors import UserError
-from promptopt.result import read_result
+from promptopt.result import read_result, reading
 from promptopt.stats.paired import studentised_interval
-from promptopt.store.ledger import Ledger
-from promptopt.store.run_dir import LEDGER
 
 
 @dataclass(frozen=True)
@@ -98,10 +95,7 @@ def compare(run_a: str | Path, run_b: str | Path) -> Comparison:
 
 def _scores(directory: Path) -> dict[str, dict[str, float | None]]:
     """Scores of the run's recommended candidate by split and row."""
-    path = directory / LEDGER
-    if not path.exists():
-        raise UserError(f"{directory} is not a run directory: it has no {LEDGER}.")
-    with closing(Ledger(path, Budget(), read_only=True)) as ledger:
+    with reading(directory) as ledger:
         candidate = read_result(ledger, directory).recommended.id
         return {
             split: {r.example_id: r.value for r in ledger.rollouts(split) if r.candidate_id == candidate}

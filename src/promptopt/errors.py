@@ -8,6 +8,7 @@ PromptoptError
 └── RunError               the run stopped; what was paid for is in the ledger
     ├── RunLocked          another live process owns the run directory
     ├── LedgerCorrupt      the file is torn, foreign or newer; nothing was changed
+    ├── LedgerUnwritable   the disk is full, or the file read-only
     ├── BudgetExhausted    a cap has no room for the next call
     ├── ModelDown          a model's endpoint refuses or never answers
     └── BaselineFailed     too few rows of the starting prompt could be scored
@@ -66,6 +67,10 @@ class RunLocked(RunError):
 
 class LedgerCorrupt(RunError):
     """The ledger is torn, foreign or from a newer version; it was not changed."""
+
+
+class LedgerUnwritable(RunError):
+    """The ledger cannot be written: the disk is full, or the file read-only."""
 
 
 class BudgetExhausted(RunError):

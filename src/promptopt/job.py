@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from typing import Any
 from promptopt.config import Config
 from promptopt.config.identity import fingerprint
 from promptopt.config.settings import FunctionSettings, PromptSettings, RunSettings, StrategySettings
+from promptopt.core import overlap
 from promptopt.core.budget import Budget
 from promptopt.core.candidate import Candidate
+from promptopt.core.selection import prompt_tokens
 from promptopt.core.split import Split, digest, given, split
 from promptopt.core.strategies.reflective import Limits, OperatorPrior, Reflective, Task
 from promptopt.data import Columns, Dataset
-from promptopt.errors import ConfigError
+from promptopt.errors import ConfigError, DataError
 from promptopt.execute.user_code import load
 from promptopt.lm.pricing import check_model, require_price
 from promptopt.lm.settings import ModelSettings
@@ -147,12 +150,31 @@ class Job:
     def check(self) -> None:
         """Raise ConfigError for everything that would fail later: placeholders, models, keys, prices, operators."""
         self.program.check(tuple(self.split.train[0].inputs))
+        self._check_length()
         if not any(component.optimize for component in self.program.components):
             raise ConfigError("program.optimize names no component, so nothing can change", key="program.optimize")
         for lm in self.lms.values():
             check_model(lm.name, self.settings_of(lm.name))
-            require_price(lm.name, self.settings_of(lm.name), self.budget.usd is not None)
+        callable_ones = [*(lm.name for lm in self.lms.values()), *(self.models if self.program.max_calls > 1 else ())]
+        for name in callable_ones:
+            require_price(name, self.settings_of(name), self.budget.usd is not None)
+        self._check_names(callable_ones)
         _ = self.priors
+
+    def _check_length(self) -> None:
+        limit = self.strategy.max_prompt_tokens or MAX_PROMPT_TOKENS
+        if (long := prompt_tokens(self.baseline)) > limit:
+            raise ConfigError(
+                f"strategy.max_prompt_tokens is {limit:,}, but the starting prompt has about {long:,} tokens already",
+                key="strategy.max_prompt_tokens",
+            )
+
+    def _check_names(self, called: Sequence[str]) -> None:
+        """A name in `lms` that no part calls is a typo when it is close to one that has no entry."""
+        for name in self.models.keys() - set(called):
+            near = get_close_matches(name, [model for model in called if model not in self.models], 1, 0.8)
+            if near:
+                raise ConfigError(f"lms.{name} is not a model of this job. Did you mean {near[0]}?", key=f"lms.{name}")
 
     def _can_use(self, operator: str) -> bool:
         if operator == "demos":
@@ -173,6 +195,9 @@ def from_objects(
     models: Mapping[str, ModelSettings],
 ) -> Job:
     """The job that Python objects describe. Raises ConfigError for what cannot work."""
+    if not _caps(budget):
+        raise ConfigError("budget needs at least one cap: rollouts, calls, tokens, usd or minutes", key="budget")
+    _check_split(data)
     lms = [lm for lm in (program.lm, reflection) if lm is not None]
     texts = {component.name: [component.text, component.optimize] for component in program.components}
     identity = {
@@ -199,6 +224,16 @@ def from_objects(
     )
     job.check()
     return job
+
+
+def _check_split(split: Split) -> None:
+    """That no row both teaches and judges must hold for a split that was made by hand too."""
+    parts = (split.train, split.val, split.test)
+    ids = {example.id for part in parts for example in part}
+    if not split.train or not split.val:
+        raise DataError("train and val need rows")
+    if len(ids) < sum(map(len, parts)) or overlap.exact(parts):
+        raise DataError("train, val and test share rows or ids; make the split with Dataset.split or Split.given")
 
 
 def _caps(budget: Budget) -> dict[str, Any]:

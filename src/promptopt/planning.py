@@ -69,7 +69,7 @@ def plan(job: Job) -> Plan:
     rollout = dearest(_rollout(job, job.baseline, example) for example in longest)
     step = rollout.times(strategy.start_cost + strategy.race_cost) + _reflection(job)
     share = sealed_share(job, job.baseline, None)
-    groups = len({example.group for example in split.test}) if any(e.group for e in split.test) else None
+    groups = len({example.group or example.id for example in split.test})
     made = Plan(
         rows={"train": len(split.train), "val": len(split.val), "test": len(split.test)},
         duplicates=split.duplicates,
@@ -113,9 +113,9 @@ def _on(job: Job, candidate: Candidate, rows: Iterable[Example]) -> Spend:
 
 
 def _rollout(job: Job, candidate: Candidate, example: Example) -> Spend:
-    """One rollout with its judgements; the calls of a program that cannot say count as one."""
+    """One rollout with its judgements; of a program that cannot say what it calls, only `max_calls` is known."""
     lm, messages = job.program.lm, job.program.preview(candidate, example)
-    cost = Spend(rollouts=1, calls=1 if lm else 0)
+    cost = Spend(rollouts=1, calls=job.program.max_calls if lm else 0)
     answer = 0
     if lm and messages is not None:
         settings = job.settings_of(lm.name)
@@ -183,6 +183,7 @@ def _require_power(job: Job, made: Plan) -> None:
 
 def _require_cover(job: Job, made: Plan) -> None:
     need = made.baseline + made.step + made.test
+    or_fewer_calls = ", or a lower program.max_calls" if job.program.max_calls > 1 else ""
     for cap in ("rollouts", "calls", "tokens", "usd"):
         limit = getattr(job.budget, cap)
         if limit is not None and getattr(need, cap) > limit:
@@ -190,6 +191,6 @@ def _require_cover(job: Job, made: Plan) -> None:
             told = ", ".join(f"{getattr(part, cap):,} for {name}" for name, part in parts.items())
             raise ConfigError(
                 f"budget.{cap} is {limit:,}, but {getattr(need, cap):,} are needed at the worst: {told}. "
-                f"Raise budget.{cap}, or use fewer val or test rows.",
+                f"Raise budget.{cap}, or use fewer val or test rows{or_fewer_calls}.",
                 key=f"budget.{cap}",
             )

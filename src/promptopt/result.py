@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Generator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from promptopt.core.budget import Budget, Spend
 from promptopt.core.candidate import Candidate
-from promptopt.core.guard import Verdict, judge_test, no_test_rows, nothing_better
+from promptopt.core.guard import Verdict, judge_test, no_test_rows, nothing_better, untested
 from promptopt.core.sealed import Pair
 from promptopt.core.search import State, Told, replay
 from promptopt.core.selection import champion, prompt_tokens
@@ -140,11 +140,18 @@ def rebuild(directory: Path) -> Result:
 
     Raises LedgerCorrupt for a torn or foreign ledger and UserError where no run is.
     """
+    with reading(directory) as ledger:
+        return read_result(ledger, directory)
+
+
+@contextmanager
+def reading(directory: Path) -> Generator[Ledger]:
+    """The ledger of the run in `directory`, to read only. Raises as `rebuild` does."""
     path = directory / LEDGER
     if not path.exists():
         raise UserError(f"{directory} is not a run directory: it has no {LEDGER}.")
     with closing(Ledger(path, Budget(), read_only=True)) as ledger:
-        return read_result(ledger, directory)
+        yield ledger
 
 
 def read_result(ledger: Ledger, directory: Path) -> Result:
@@ -162,8 +169,14 @@ def read_result(ledger: Ledger, directory: Path) -> Result:
         judged = Verdict("INCONCLUSIVE", (f"the run was {INTERRUPTED} before its end.", "Run it again to go on."))
     elif opened:
         judged = _judged(ledger, opened[0].body, job["seed"])
+    elif not job["test_rows"]:
+        judged = no_test_rows()
+    elif best.id != baseline.id:
+        judged = untested("the budget has no room for the sealed test of the best candidate; raise it")
+    elif len(state.candidates) < 2:
+        judged = untested("no other candidate was scored; see why in the report")
     else:
-        judged = nothing_better() if job["test_rows"] else no_test_rows()
+        judged = nothing_better()
     return Result(
         judged=judged,
         baseline=baseline,

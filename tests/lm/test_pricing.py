@@ -25,7 +25,7 @@ def ask(text: str, **params: object) -> Request:
 
 def test_the_users_price_comes_before_the_table() -> None:
     assert price("openai/gpt-4o", ModelSettings(price=CUSTOM)) == CUSTOM
-    assert price("local/tiny", ModelSettings(price=CUSTOM)) == CUSTOM
+    assert price("local/smollm2-135m", ModelSettings(price=CUSTOM)) == CUSTOM
 
 
 def test_a_listed_model_costs_what_litellm_lists() -> None:
@@ -37,7 +37,7 @@ def test_a_listed_model_costs_what_litellm_lists() -> None:
 
 
 def test_local_models_are_free_and_unlisted_ones_unknown() -> None:
-    free = price("local/tiny", PLAIN)
+    free = price("local/smollm2-135m", PLAIN)
     assert free is not None
     assert (free.input, free.output) == (0, 0)
     assert price("openai/nobody-lists-this", PLAIN) is None
@@ -130,7 +130,7 @@ def test_a_missing_key_is_named_before_anything_is_spent(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(
     ("model", "given"),
-    [("openai/sim", {"api_base": "http://127.0.0.1:1/v1"}), ("local/tiny", {}), ("ollama/llama3", {})],
+    [("openai/sim", {"api_base": "http://127.0.0.1:1/v1"}), ("local/smollm2-135m", {}), ("ollama/llama3", {})],
 )
 def test_models_that_need_no_key_pass(model: str, given: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)

@@ -124,3 +124,14 @@ def test_a_torn_foreign_or_newer_ledger_is_refused_and_left_as_it_is(path: Path,
     with pytest.raises(LedgerCorrupt, match="Nothing was changed"):
         Ledger(path, Budget())
     assert path.read_bytes() == before
+
+
+async def test_the_dearest_rollout_counts_its_judgement_too(path: Path) -> None:
+    ledger = Ledger(path, Budget())
+    assert ledger.dearest_rollout(4) == Spend(rollouts=1, calls=4)
+    first, second, verdict = Scope("program", "a"), Scope("program", "b"), Scope("judge", "c")
+    for scope, tokens in ((first, 5), (first, 6), (second, 7), (verdict, 20)):
+        call = await ledger.reserve(scope, REQUEST, f"{scope.key}{tokens}", WORST)
+        ledger.settle(call, Spend(calls=1, tokens_in=tokens, tokens_out=1, usd=Decimal("0.5")), REPLY)
+    assert ledger.dearest_rollout(4) == Spend(1, 3, 0, 5 + 6 + 20, 3, Decimal("1.5"))
+    ledger.close()

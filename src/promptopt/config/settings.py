@@ -17,21 +17,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from promptopt.config.document import Document
 from promptopt.core.budget import Budget
 from promptopt.errors import ConfigError
+from promptopt.lm.arguments import fault
 from promptopt.lm.settings import ModelSettings
-
-_ELSEWHERE = {
-    "model": "program.lm or reflection.lm",
-    "name": "program.lm or reflection.lm",
-    "settings": "lms.MODEL",
-    "api_key": "lms.MODEL.api_key_env, the name of the variable that holds it",
-    "api_base": "lms.MODEL.api_base",
-    "base_url": "lms.MODEL.api_base",
-    "timeout": "lms.MODEL.timeout",
-    "num_retries": "lms.MODEL.retries",
-    "max_retries": "lms.MODEL.retries",
-}
-"""Arguments of a model call that have a setting of their own."""
-_UNSUPPORTED = ("messages", "n", "stream")
 
 
 def _slug(text: str) -> str:
@@ -57,11 +44,8 @@ def _json(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _model_arguments(value: dict[str, Any]) -> dict[str, Any]:
-    for name in value:
-        if name in _ELSEWHERE:
-            raise ValueError(f"must not set {name}; that is {_ELSEWHERE[name]}")
-        if name in _UNSUPPORTED:
-            raise ValueError(f"must not set {name}; promptopt decides it for every call")
+    if wrong := fault(value):
+        raise ValueError(wrong)
     return value
 
 
@@ -226,7 +210,7 @@ class StrategySettings(Settings):
     block: int = Field(default=16, ge=1)
     """Val rows that a race evaluates at a time, before it decides whether to go on."""
     max_prompt_tokens: int | None = Field(default=None, ge=1)
-    """No candidate's rendered prompt, demos included, may be longer."""
+    """No candidate's texts and demos together may be longer, at four bytes a token; null: 4000."""
     max_demos: int = Field(default=16, ge=0)
     """Most labelled demos that a candidate may carry."""
     operators: list[Text] | None = Field(default=None, min_length=1)

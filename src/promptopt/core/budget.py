@@ -63,11 +63,11 @@ class Budget:
         if self.usd is not None:
             object.__setattr__(self, "usd", Decimal(str(self.usd)))
 
-    def over(self, spend: Spend) -> str | None:
-        """The first cap that `spend` passes, or None."""
+    def over(self, spend: Spend, worst: Spend) -> str | None:
+        """The first cap that `spend` passes, of those that `worst` draws on; None when it passes none."""
         for cap in ("rollouts", "calls", "tokens", "usd"):
             limit = getattr(self, cap)
-            if limit is not None and getattr(spend, cap) > limit:
+            if limit is not None and getattr(worst, cap) and getattr(spend, cap) > limit:
                 return cap
         return None
 
@@ -81,9 +81,12 @@ class Account:
         self.reserved = Spend()
         self.aside = Spend()
 
-    def set_aside(self, share: Spend) -> None:
-        """Keep `share` out of the search's reach until `release`."""
+    def set_aside(self, share: Spend) -> bool:
+        """Keep `share` out of the search's reach until `release`; False, and nothing changes, when it does not fit."""
+        if self.budget.over(self.spent + share, share):
+            return False
         self.aside = share
+        return True
 
     def release(self) -> None:
         """Open what was set aside: the sealed test begins."""
@@ -92,13 +95,13 @@ class Account:
     def room(self, worst: Spend) -> Room:
         """Whether `worst` fits now, may fit once other reservations settle, or never will."""
         settled = self.spent + self.aside + worst
-        if self.budget.over(settled):
+        if self.budget.over(settled, worst):
             return "never"
-        return "wait" if self.budget.over(settled + self.reserved) else "yes"
+        return "wait" if self.budget.over(settled + self.reserved, worst) else "yes"
 
     def binding(self, worst: Spend) -> str:
         """The cap that keeps `worst` out."""
-        return self.budget.over(self.spent + self.aside + self.reserved + worst) or "budget"
+        return self.budget.over(self.spent + self.aside + self.reserved + worst, worst) or "budget"
 
     def reserve(self, worst: Spend) -> None:
         self.reserved += worst

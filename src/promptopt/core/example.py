@@ -55,5 +55,10 @@ class Example:
         return _hash(dict(self.inputs))
 
 
+def text_of(value: Any) -> str:
+    """A column's value as a model reads it: text as it is, everything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
 def _hash(content: object) -> str:
     return hashlib.blake2b(_canonical(content).encode(), digest_size=16).hexdigest()

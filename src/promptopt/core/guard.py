@@ -69,6 +69,11 @@ def nothing_better() -> Verdict:
     return Verdict("REJECT", ("no candidate beat the baseline on val.", "Keep what you have; the test stays sealed."))
 
 
+def untested(why: str) -> Verdict:
+    """The verdict where the search ended without a candidate that could be tested."""
+    return Verdict("INCONCLUSIVE", (f"{why}.", "Keep what you have; the test stays sealed."))
+
+
 def smallest_gain(rows: int, *, binary: bool, groups: int | None = None, opening: int = 1) -> float | None:
     """The gain that a test of this size will show 4 times in 5, before any score is known; None if it shows nothing.
 
@@ -132,15 +137,15 @@ def _caveats(test: TestResult) -> list[str]:
 
 def _conclusion(test: TestResult, outcome: Outcome) -> str:
     if outcome == "PROMOTE":
-        return f"The gain is larger than chance explains ({_p(test)}). Use the new prompt."
+        return f"The gain is larger than chance explains ({p_value(test)}). Use the new prompt."
     if outcome == "REJECT":
-        return f"The loss is larger than chance explains ({_p(test)}). Keep the current prompt."
+        return f"The loss is larger than chance explains ({p_value(test)}). Keep the current prompt."
     units = "rows" if test.groups is None else "groups"
     advice = f"Keep the current prompt or add test {units}."
     if test.differing == 0:
         return f"The prompts scored the same on all {test.units:,} {units}, which shows nothing either way. {advice}"
     if test.p <= test.alpha or not test.ci[0] <= 0.0 <= test.ci[1]:
-        doubt = f"The test ({_p(test)}) and the interval do not agree that this is more than chance. "
+        doubt = f"The test ({p_value(test)}) and the interval do not agree that this is more than chance. "
     else:
         doubt = ""
     return f"{doubt}{_what_would_show(test, units)} {advice}"
@@ -165,5 +170,6 @@ def _digits(test: TestResult) -> int:
     return 3 if closest < 0.005 or (test.detectable or 1.0) < 0.03 else 2
 
 
-def _p(test: TestResult) -> str:
+def p_value(test: TestResult) -> str:
+    """The p value as people read it."""
     return "p < 0.001" if test.p < 0.001 else f"p = {test.p:.2g}"

@@ -11,7 +11,6 @@ Source: Chaudhuri, Ganti & Kaushik (2006), "A primitive operator for similarity 
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from array import array
@@ -19,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
-from promptopt.core.example import Example
+from promptopt.core.example import Example, text_of
 
 _RUN = 3
 _BOILERPLATE = 50
@@ -125,17 +124,13 @@ def _nine_tenths(n: int) -> int:
 
 def _runs(row: Example) -> set[int]:
     """Hashes of the row's runs of words, each bound to all its numbers and ids; a short text is one run."""
-    text = " ".join(_text(row.inputs[name]) for name in sorted(row.inputs))
+    text = " ".join(text_of(row.inputs[name]) for name in sorted(row.inputs))
     text = unicodedata.normalize("NFKC", text).casefold().translate(_APOSTROPHES)
     words = _PUNCTUATION.sub(" ", text).split()
     numbers = hash(tuple(token.strip('.,;:!?()[]{}"') for token in text.split() if _DIGIT.search(token)))
     if len(words) < _RUN:
         return {hash((numbers, *words))} if words else set()
     return {hash((numbers, *run)) for run in zip(words, words[1:], words[2:], strict=False)}
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _boilerplate(parts: Sequence[Sequence[Example]]) -> frozenset[int]:

@@ -34,7 +34,7 @@ def futile(child: Mapping[str, float | None], incumbent: Mapping[str, float | No
     missing = sum(value is None for value in child.values())
     if missing > MAX_MISSING * len(child) and missing > 1:
         return f"{missing} of {len(child)} rows failed"
-    gains = [a - b for row, a in child.items() if a is not None and (b := incumbent.get(row)) is not None]
+    gains = gaps(child, incumbent)
     if not gains:
         return None
     ahead = sum(gains)
@@ -47,6 +47,11 @@ def futile(child: Mapping[str, float | None], incumbent: Mapping[str, float | No
     if mean <= 0 and len(child) >= len(rows) / 2:
         return f"no lead after {len(gains)} rows"
     return None
+
+
+def gaps(scores: Mapping[str, float | None], other: Mapping[str, float | None]) -> list[float]:
+    """`scores` less `other`, on the rows where both have one."""
+    return [a - b for row, a in scores.items() if a is not None and (b := other.get(row)) is not None]
 
 
 def standard_error(values: Sequence[float]) -> float:

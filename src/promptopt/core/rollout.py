@@ -25,6 +25,7 @@ class Score:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "value", unit_number(self.value))
+        object.__setattr__(self, "feedback", printable(self.feedback))
         object.__setattr__(self, "parts", {str(k): unit_number(v, k) for k, v in self.parts.items()})
 
     @staticmethod
@@ -40,6 +41,11 @@ class Score:
                 return Score(unit_number(value), feedback)
             case _:
                 return Score(unit_number(raw))
+
+
+def printable(text: str) -> str:
+    """`text` with lone surrogates, which no file and no request can hold, replaced by `?`."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def unit_number(raw: Any, name: str = "a score") -> float:
@@ -62,6 +68,9 @@ class Failure:
     """One of: rate_limit, server, timeout, connection, auth, bad_request, not_found, malformed, empty, refusal,
     budget, program, metric, judge."""
     message: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", printable(self.message))
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "message": self.message}

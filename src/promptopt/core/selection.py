@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Literal
 
 from promptopt.core.candidate import Candidate
-from promptopt.core.racing import standard_error
+from promptopt.core.racing import gaps, standard_error
 from promptopt.core.search import State, paired_gain
 
 Rule = Literal["one_se", "best"]
@@ -50,5 +50,5 @@ def champion(state: State, n_val: int, rule: Rule, barred: Collection[str] = ())
 
 
 def _within_one_error(best: Mapping[str, float | None], other: Mapping[str, float | None]) -> bool:
-    gaps = [a - b for row, a in best.items() if a is not None and (b := other.get(row)) is not None]
-    return sum(gaps) <= standard_error(gaps) * len(gaps)
+    lost = gaps(best, other)
+    return sum(lost) <= standard_error(lost) * len(lost)

@@ -59,7 +59,7 @@ class Engine:
                     break
                 self._fold(await self._oldest())
         except BaseException as error:
-            self.runner.halt(str(error))
+            self.runner.halt(str(error) or type(error).__name__)
             for turn in self._turns.values():
                 turn.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -77,11 +77,15 @@ class Engine:
         """What the oldest step in flight tells, once it has ended or was cut short."""
         number = self.search.state.folded
         try:
-            return await self._tasks.pop(number)
+            told = await self._tasks[number]
+            if self._cut != OUT_OF_ROLLOUTS:  # after that cut, which steps had just ended is a matter of timing
+                return told
         except asyncio.CancelledError:
-            if self._cut is None:
+            if self._cut is None or _being_cancelled():
                 raise
-            return Told(number, "", "no_room", reason=self._cut)
+        finally:
+            del self._tasks[number]
+        return Told(number, "", "no_room", reason=self._cut)
 
     async def _drive(self, ask: Ask) -> Told:
         rolled: list[tuple[str, str]] = []
@@ -118,6 +122,7 @@ class Engine:
             self.search.stop(told.reason)
 
     def _turn(self, number: int) -> asyncio.Future[State | None]:
+        self.runner.check()
         turn: asyncio.Future[State | None] = asyncio.get_running_loop().create_future()
         self._turns[number] = turn
         self._call_turns()
@@ -141,3 +146,9 @@ class Engine:
             f"{count} times: {kind}: {message} (row {missing[0]}). Mend it and run the same command again: "
             "answers that were paid for are kept."
         )
+
+
+def _being_cancelled() -> bool:
+    """Whether somebody wants this whole task to end, and not only one that it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from promptopt.core.budget import Spend
 from promptopt.core.candidate import Candidate
@@ -54,14 +55,14 @@ class Optimization:
         self._earlier, self._began = self.ledger.seconds(), time.monotonic()
         self._last_win = ""
         self._clock: asyncio.TimerHandle | None = None
+        self._shares: dict[str, Spend] = {}
+        self._unknown_calls = self.job.program.preview(self.job.baseline, self.job.split.train[0]) is None
+        """Whether nobody can say in advance what a rollout will call."""
 
     async def run(self) -> None:
         """Search, then open the test. Raises Halted when interrupted, and the errors of RunError's tree."""
         self.engine.replay()
-        if self.search.state.baseline:
-            self._set_spend_aside()
-        else:
-            self.ledger.account.set_aside(sealed_share(self.job, self.job.baseline, self._dearest()))
+        self._set_spend_aside()
         self.watch.began(Running(self.progress, lambda: self.runner.halt(INTERRUPTED)))
         self._set_time_aside()
         try:
@@ -112,7 +113,16 @@ class Optimization:
                 for arm in (self.job.baseline, best):
                     await self.runner.evaluate(arm, rows, step=TEST_STEP, split="test")
 
+    def _share(self, best: Candidate) -> Spend:
+        """What the test of `best` can cost, each call tried once."""
+        if best.id not in self._shares or self._unknown_calls:
+            dearest = self.ledger.dearest_rollout(self.job.program.max_calls) if self._unknown_calls else None
+            self._shares[best.id] = sealed_share(self.job, best, dearest)
+        return self._shares[best.id]
+
     def _champion(self) -> Candidate:
+        if not self.search.state.baseline:
+            return self.job.baseline
         return champion(self.search.state, len(self.job.split.val), self.job.strategy.select, self.barred)
 
     def _binary(self) -> bool:
@@ -124,20 +134,19 @@ class Optimization:
         if told.outcome == "won" and self.search.state.incumbent == (told.candidate.id if told.candidate else ""):
             self._last_win = told.note
         self._set_time_aside()
-        if told.outcome in ("won", "lost"):
-            self._set_spend_aside()
+        self._set_spend_aside()
         self.watch.folded(told)
 
     def _set_spend_aside(self) -> None:
         """Keep what the present champion's test can cost; one that the budget cannot test is barred."""
         while True:
             best = self._champion()
-            share, account = sealed_share(self.job, best, self._dearest()), self.ledger.account
-            had = account.aside
-            account.set_aside(share)
-            if account.room(Spend()) != "never" or best.id == self.job.baseline.id:
+            share = self._share(best)
+            with_failures = replace(share, calls=math.ceil(share.calls * self.ledger.tries_per_answer()))
+            if self.ledger.account.set_aside(with_failures) or self.ledger.account.set_aside(share):
                 return
-            account.set_aside(had)
+            if best.id == self.job.baseline.id:
+                return
             self.barred.add(best.id)
 
     def _set_time_aside(self) -> None:
@@ -153,8 +162,3 @@ class Optimization:
     def _seconds_left(self) -> float | None:
         minutes = self.job.budget.minutes
         return None if minutes is None else max(0.0, 60 * minutes - self.seconds())
-
-    def _dearest(self) -> Spend | None:
-        """The dearest rollout seen, for programs that cannot say in advance what they will call."""
-        known = self.job.program.preview(self.job.baseline, self.job.split.train[0])
-        return None if known is not None else self.ledger.dearest_rollout()

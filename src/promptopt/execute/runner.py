@@ -15,10 +15,11 @@ from promptopt.core.budget import Spend
 from promptopt.core.candidate import Candidate
 from promptopt.core.edit import Proposal
 from promptopt.core.example import Example
-from promptopt.core.rollout import Failure, Rollout
+from promptopt.core.rollout import Failure, Rollout, printable
 from promptopt.core.search import Propose
 from promptopt.errors import BudgetExhausted, RunError
 from promptopt.execute.slots import Slots
+from promptopt.lm.failures import mask
 from promptopt.lm.message import CallFailed, Purpose, Scope
 from promptopt.lm.session import Caller, Session
 from promptopt.lm.spec import LM
@@ -44,7 +45,7 @@ class Bench:
 
     program: Program
     metric: Metric
-    proposer: Proposer | None
+    proposer: Proposer
     caller: Caller
     ledger: Ledger
 
@@ -71,6 +72,11 @@ class Runner:
         """Start nothing more; what runs is finished and kept, what waits is refused with Halted."""
         self._halt = self._halt or reason
 
+    def check(self) -> None:
+        """Raise Halted when nothing more may start."""
+        if self._halt:
+            raise Halted(self._halt)
+
     async def evaluate(
         self, candidate: Candidate, examples: Sequence[Example], *, step: int, split: str
     ) -> tuple[Rollout, ...]:
@@ -87,10 +93,7 @@ class Runner:
 
     async def propose(self, request: Propose, *, step: int) -> Proposal:
         """What the operator makes of its brief."""
-        if self._halt:
-            raise Halted(self._halt)
-        if self.bench.proposer is None:
-            return Proposal(None, {"no operators": 1})
+        self.check()
         return await self.bench.proposer.propose(request, step)
 
     async def _rollout(self, candidate: Candidate, example: Example, step: int, split: str) -> Rollout:
@@ -98,7 +101,6 @@ class Runner:
         key = _digest(work, self._metric)
         known = self.bench.ledger.rollout(key)
         if known is not None:
-            self.bench.ledger.reused += 1
             return known
         if key not in self._flights:
             flight = asyncio.create_task(self._run_and_record(candidate, example, work, key, step, split))
@@ -111,10 +113,9 @@ class Runner:
     ) -> Rollout:
         ledger = self.bench.ledger
         async with self._slots.hold(step):
-            if self._halt:
-                raise Halted(self._halt)
+            self.check()
             if ledger.account.room(ONE) != "yes":
-                raise BudgetExhausted("rollouts")
+                raise BudgetExhausted(ledger.account.binding(ONE))
             ledger.account.reserve(ONE)
             kept = Spend()
             self._work_begins()
@@ -149,8 +150,10 @@ class Runner:
         rollout, started = Rollout(candidate.id, example.id), time.perf_counter()
         try:
             async with asyncio.timeout(self.timeout):
-                output = json.loads(json.dumps(await program.run(candidate, example, session), ensure_ascii=False))
-            rollout = replace(rollout, output=output)
+                output = json.dumps(await program.run(candidate, example, session), ensure_ascii=False)
+            if isinstance(session.error, RunError):  # the user's code hid it behind an answer of its own
+                raise session.error
+            rollout = replace(rollout, output=json.loads(printable(output)))
         except RunError:
             raise
         except CallFailed as failed:
@@ -161,7 +164,7 @@ class Runner:
         except Exception as error:
             if isinstance(session.error, RunError):
                 raise session.error from error
-            rollout = replace(rollout, failure=Failure("program", f"{type(error).__name__}: {error}"))
+            rollout = replace(rollout, failure=_failure("program", error))
         return replace(rollout, trace=tuple(session.trace), seconds=time.perf_counter() - started)
 
     async def _score(self, rollout: Rollout, example: Example, key: str, step: int) -> Rollout:
@@ -176,10 +179,15 @@ class Runner:
         except TimeoutError:
             return replace(rollout, failure=Failure("metric", f"the metric took longer than {self.timeout:g} s"))
         except Exception as error:
-            return replace(rollout, failure=Failure("metric", f"{type(error).__name__}: {error}"))
+            return replace(rollout, failure=_failure("metric", error))
 
     def _session(self, purpose: Purpose, key: str, step: int, lm: LM | None) -> Session:
         return Session(self.bench.caller, Scope(purpose, key, step), lm.name if lm else "", dict(lm.args) if lm else {})
+
+
+def _failure(kind: str, error: Exception) -> Failure:
+    """What the user's own code raised; its text may hold a key that a client was given."""
+    return Failure(kind, mask(f"{type(error).__name__}: {error}"))
 
 
 def _with_settings(lm: LM | None, candidate: Candidate) -> LM | None:

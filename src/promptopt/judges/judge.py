@@ -18,10 +18,11 @@ from pydantic import Field, StrictBool, StrictStr, field_validator
 from pydantic.dataclasses import dataclass
 
 from promptopt.core.example import Example
-from promptopt.core.rollout import Failure, Rollout, Score
+from promptopt.core.rollout import Failure, Rollout, Score, printable
+from promptopt.lm.arguments import fault
 from promptopt.lm.message import CallFailed, Message, Reply
 from promptopt.lm.session import Session
-from promptopt.metrics.answer_text import as_text, printable, quote, wanted
+from promptopt.metrics.answer_text import as_text, quote, wanted
 from promptopt.metrics.built_in import STRICT, BuiltIn
 from promptopt.metrics.json_fields import read_json
 
@@ -77,8 +78,8 @@ class Judge(BuiltIn):
     @field_validator("lm_args")
     @classmethod
     def _are_parameters(cls, lm_args: Mapping[str, Any]) -> Mapping[str, Any]:
-        if taken := {"model", "messages", "schema", "component"} & lm_args.keys():
-            raise ValueError(f"{min(taken)} is not a parameter of a call; the judge itself sets it")
+        if wrong := fault(lm_args):
+            raise ValueError(wrong)
         return lm_args
 
     @cached_property

@@ -10,52 +10,27 @@ from decimal import Decimal
 from typing import Any, cast
 
 from promptopt.core.budget import Spend
-from promptopt.core.rollout import Failure
+from promptopt.core.rollout import Failure, printable
 from promptopt.lm import pricing
+from promptopt.lm.arguments import fault
 from promptopt.lm.failures import Trouble, read_error, read_message, trouble
 from promptopt.lm.message import CallFailed, Reply, Request
 from promptopt.lm.provider import Route, load_litellm
 from promptopt.lm.settings import ModelSettings
 
-RESERVED = frozenset(
-    {
-        "api_base",
-        "api_key",
-        "base_url",
-        "cache",
-        "caching",
-        "callbacks",
-        "custom_llm_provider",
-        "drop_params",
-        "extra_body",
-        "fallbacks",
-        "max_retries",
-        "messages",
-        "mock_response",
-        "model",
-        "num_retries",
-        "retry_policy",
-        "stream_timeout",
-        "timeout",
-    }
-)
-"""Parameters of litellm's that would spend, wait or repeat behind the gateway's back."""
+MOST_TOKENS = 10**9
+"""No call has more; a provider that says so is mistaken."""
 
 
 def check_request(request: Request) -> None:
     """Raises CallFailed for a request whose cost has no bound, or that would change how calls are made."""
-    params = request.params
-    wrong = ""
-    if taken := sorted(RESERVED & params.keys()):
-        wrong = f"{taken[0]} cannot be set for a call; lms.{request.model} has the endpoint, timeouts and retries"
-    elif params.get("n") not in (None, 1) or params.get("stream"):
-        wrong = "a call has one answer, not streamed: leave n and stream out"
-    for name in ("max_tokens", "max_completion_tokens"):
-        value = params.get(name)
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            wrong = f"{name} must be a whole number above 0, got {value!r}"
-    if wrong:
-        raise CallFailed(Failure("bad_request", wrong))
+    asked = {name: value for name, value in request.params.items() if value is not None}
+    if asked.get("n") == 1:
+        del asked["n"]
+    if asked.get("stream") is False:
+        del asked["stream"]
+    if wrong := fault(asked):
+        raise CallFailed(Failure("bad_request", f"a call {wrong.replace('lms.MODEL', f'lms.{request.model}')}"))
 
 
 async def attempt(
@@ -82,7 +57,7 @@ async def attempt(
         return said, true
     choice = response.choices[0]
     return Reply(
-        said,
+        printable(said),
         str(choice.finish_reason or "stop"),
         true.tokens_in,
         true.tokens_out,
@@ -142,7 +117,7 @@ def _cost(response: Any, said: str | Trouble, request: Request, settings: ModelS
     """
     usage = getattr(response, "usage", None)
     counts = [getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens", "total_tokens")]
-    tokens_in, tokens_out, total = (n if isinstance(n, int) and n > 0 else 0 for n in counts)
+    tokens_in, tokens_out, total = (min(n, MOST_TOKENS) if isinstance(n, int) and n > 0 else 0 for n in counts)
     if tokens_in == 0:
         tokens_in, tokens_out = worst.tokens_in, max(tokens_out, worst.tokens_out)
     tokens_out = max(tokens_out, total - tokens_in)
@@ -157,7 +132,11 @@ def _cost(response: Any, said: str | Trouble, request: Request, settings: ModelS
 
 def _plain(message: Any) -> dict[str, Any]:
     """The assistant message as JSON values, to be sent back in the next turn of a conversation."""
-    plain: dict[str, Any] = {"role": "assistant", "content": message.content}
+    content = message.content
+    plain: dict[str, Any] = {
+        "role": "assistant",
+        "content": printable(content) if isinstance(content, str) else content,
+    }
     if message.tool_calls:
         plain["tool_calls"] = [
             {

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -151,7 +151,7 @@ class Gateway:
             if not flight.cancelled():
                 return flight.result()
         if known := self._book.recall(key):
-            return replace(known, cached=True)
+            return known
         flight = self._flights[key] = asyncio.get_running_loop().create_future()
         try:
             reply = await self._call(await self._prepare(request, scope, key))

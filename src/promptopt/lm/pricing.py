@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from promptopt.core.budget import Spend
 from promptopt.errors import ConfigError
+from promptopt.lm.catalogue import local_model
 from promptopt.lm.message import Request
 from promptopt.lm.provider import LOCAL, key_from, load_litellm
 from promptopt.lm.settings import ModelSettings, Price
@@ -53,6 +54,7 @@ def check_model(model: str, settings: ModelSettings) -> None:
     if settings.api_key_env is not None:
         key_from(model, settings.api_key_env)
     if model.startswith(LOCAL):
+        local_model(model.removeprefix(LOCAL))
         return
     litellm = load_litellm()
     try:

@@ -23,8 +23,8 @@ class ModelSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    api_base: str | None = None
-    """The endpoint; None leaves it to litellm, or to the local runtime for `local/NAME`."""
+    api_base: str | None = Field(default=None, pattern=r"^https?://[^@\s]+$")
+    """The endpoint, without a key in it; None leaves it to litellm, or to the local runtime for `local/NAME`."""
     api_key_env: str | None = None
     """The environment variable that holds the key; the key itself never stands in a file."""
     price: Price | None = None

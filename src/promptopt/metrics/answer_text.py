@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from promptopt.core.example import Example
+from promptopt.core.rollout import printable
 
 _WRAPPING = "\"'`*()[]{}<>«»‹›“”„‘’‚「」『』"
 _SENTENCE_ENDS = ".,;:!?…。,;:!?、"
@@ -52,8 +53,3 @@ def quote(value: Any, limit: int = 160) -> str:
     if len(text) > limit:
         text = f"{text[: limit // 2]} … {text[-limit // 2 :]}"
     return f'"{text}"'
-
-
-def printable(text: str) -> str:
-    """`text` with lone surrogates, which no file and no request can hold, replaced by `?`."""
-    return text.encode("utf-8", "replace").decode()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from promptopt.core.candidate import Candidate, Component
-from promptopt.core.example import Example
+from promptopt.core.example import Example, text_of
 from promptopt.errors import ConfigError
 from promptopt.lm.message import Message
 from promptopt.lm.session import Session
@@ -66,7 +66,8 @@ class Prompt:
     @property
     def components(self) -> tuple[Component, ...]:
         return tuple(
-            Component(t.name, t.text, ROLES[t.role], _names(t.text), t.name in self.optimize) for t in self.templates
+            Component(t.name, t.text, ROLES[t.role], placeholders(t.text), t.name in self.optimize)
+            for t in self.templates
         )
 
     @property
@@ -75,8 +76,14 @@ class Prompt:
         return json.dumps(["prompt", self.lm.name, self.lm.args, roles], sort_keys=True, default=str)
 
     def check(self, columns: Sequence[str]) -> None:
+        if not any(placeholders(template.text) for template in self.templates):
+            raise ConfigError(
+                "no message of the program has a placeholder, so every row would send the same prompt. Put a column "
+                f"in, such as {{{columns[0]}}}.",
+                key="program.user",
+            )
         for template in self.templates:
-            for name in _names(template.text):
+            for name in placeholders(template.text):
                 if name not in columns:
                     near = difflib.get_close_matches(name, columns, 1)
                     hint = f"Did you mean {{{near[0]}}}?" if near else f"The inputs are {', '.join(columns)}."
@@ -128,11 +135,10 @@ def render(template: str, values: Mapping[str, Any]) -> str:
     def put(found: re.Match[str]) -> str:
         if found[1] is None:
             return found[0][0]
-        value = values.get(found[1], found[0])
-        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        return text_of(values.get(found[1], found[0]))
 
     return PLACEHOLDER.sub(put, template)
 
 
-def _names(template: str) -> tuple[str, ...]:
+def placeholders(template: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found[1] for found in PLACEHOLDER.finditer(template) if found[1]))

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from promptopt.core.edit import Brief
+from promptopt.core.example import text_of
+from promptopt.programs.prompt import placeholders
 from promptopt.reflect.operator import Refused
-from promptopt.reflect.showing import MARK, text_of
+from promptopt.reflect.showing import MARK
 
 COPIED_WORDS = 10
 """A run of this many words from a row's input or expected answer is a copy, not a lesson."""
@@ -38,6 +40,7 @@ def json_object(answer: str) -> dict[str, Any]:
     text = answer.strip()
     try:
         value = json.loads(fenced_block(text) if text.startswith("```") else text)
+        json.dumps(value, ensure_ascii=False).encode()
     except ValueError as error:
         raise Refused("not JSON", "answer with one JSON object and nothing else") from error
     if not isinstance(value, dict):
@@ -50,7 +53,7 @@ def check_text(text: str, brief: Brief) -> str:
     component = brief.component
     if text.strip() == component.text.strip():
         raise Refused("unchanged", "the text is the same as the current one")
-    lost = [name for name in component.placeholders if f"{{{name}}}" not in text]
+    lost = sorted(set(component.placeholders) - set(placeholders(text)))
     if lost:
         raise Refused("lost placeholder", f"the text must keep {', '.join(f'{{{name}}}' for name in lost)}")
     if len(text.encode()) > brief.max_bytes:

@@ -7,20 +7,17 @@ data stands between fences named after a hash of the content, which no row can g
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from promptopt.core.edit import Brief, Evidence
+from promptopt.core.example import text_of
 from promptopt.lm.message import Message
 
 SHOWN = 1500
 """Characters shown of one input, reply or feedback; attention is finite."""
 REMEMBERED = 8
 """Earlier edits that did not help, shown newest last."""
-
-
 MARK = re.compile(r"=== [0-9a-f]{8} (begins|ends) ===")
 """The lines that `fenced` puts around a text."""
 
@@ -52,11 +49,6 @@ def messages(template: str, brief: Brief) -> tuple[Message, ...]:
         "limit": str(max(200, brief.max_bytes // 2)),
     }
     return ({"role": "user", "content": re.sub(r"\n{3,}", "\n\n", fill(template, values)).strip()},)
-
-
-def text_of(value: Any) -> str:
-    """A value as a model reads it: text as it is, everything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _ordered(evidence: Sequence[Evidence]) -> list[Evidence]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from promptopt.core.candidate import Candidate
+from promptopt.core.example import text_of
 
 
 def as_json(candidate: Candidate) -> str:
@@ -19,13 +20,9 @@ def as_text(candidate: Candidate) -> str:
     for slot, demos in candidate.demos.items():
         parts.append(f"## demos: {slot}")
         for number, demo in enumerate(demos, 1):
-            inputs = "\n".join(f"{name}: {_shown(value)}" for name, value in demo.inputs.items())
+            inputs = "\n".join(f"{name}: {text_of(value)}" for name, value in demo.inputs.items())
             parts.append(f"### {number}\n\n{inputs}\n\nanswer: {demo.output}")
     if candidate.settings:
-        settings = "\n".join(f"{name}: {_shown(value)}" for name, value in candidate.settings.items())
+        settings = "\n".join(f"{name}: {text_of(value)}" for name, value in candidate.settings.items())
         parts.append(f"## settings\n\n{settings}")
     return "\n\n".join(parts)
-
-
-def _shown(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -7,6 +7,8 @@ from decimal import Decimal
 
 from rich.text import Text
 
+from promptopt.core.edit import one_line
+
 _ESCAPES = re.compile(
     r"(?:\x1b[P\]X^_]|[\x90\x9d\x98\x9e\x9f]).*?(?:\x1b\\|\x07|\x9c)"  # strings with an end, such as titles and links
     r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # control sequences, such as colours and cursor moves
@@ -33,8 +35,7 @@ def said(text: object, style: str = "") -> Text:
 
 def line(text: object, width: int = 200) -> str:
     """`text` cleaned, on one line of at most `width` characters."""
-    flat = " ".join(clean(str(text)).split())
-    return flat if len(flat) <= width else flat[: width - 1] + "…"
+    return one_line(clean(str(text)), width)
 
 
 def score(value: float | None) -> str:

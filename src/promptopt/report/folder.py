@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from promptopt.core.budget import Budget
 from promptopt.errors import PromptoptError, UserError
 from promptopt.report.advice import Condition
-from promptopt.result import INTERRUPTED, Result, read_result
-from promptopt.store.ledger import Ledger
+from promptopt.result import INTERRUPTED, Result, read_result, reading
 from promptopt.store.run_dir import LEDGER, in_use
 
 
@@ -54,7 +51,7 @@ def _directories(folder: Path) -> Iterator[Path]:
 def _run(directory: Path, folder: Path) -> Run:
     name = str(directory.relative_to(folder)) if directory != folder else directory.name
     try:
-        with closing(Ledger(directory / LEDGER, Budget(), read_only=True)) as ledger:
+        with reading(directory) as ledger:
             result, age = read_result(ledger, directory), time.time() - ledger.last_write()
     except PromptoptError as error:
         age = time.time() - (directory / LEDGER).stat().st_mtime

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from promptopt.core.guard import p_value
 from promptopt.core.sealed import TestResult
 from promptopt.core.selection import prompt_tokens
 from promptopt.report.figures import count, gain, interval, score
@@ -46,10 +47,6 @@ def score_rows(result: Result) -> Iterator[ScoreRow]:
 def level(test: TestResult | None) -> str:
     """The heading of the intervals: `95 % interval`; empty before there is a test."""
     return f"{100 * (1 - test.alpha):.4g} % interval" if test else ""
-
-
-def p_value(test: TestResult) -> str:
-    return "p < 0.001" if test.p < 0.001 else f"p = {test.p:.2g}"
 
 
 def method(test: TestResult) -> str:

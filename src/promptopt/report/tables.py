@@ -11,11 +11,12 @@ from rich.text import Text
 
 from promptopt.comparison import Comparison, Evaluation
 from promptopt.core.budget import Spend
+from promptopt.core.guard import p_value
 from promptopt.lm.catalogue import LICENCE, LocalModel
 from promptopt.planning import Plan, Proposal
 from promptopt.report.figures import count, dollars, duration, gain, interval, line, said, score
 from promptopt.report.folder import Run
-from promptopt.report.scores import OPTIMISTIC, level, p_value
+from promptopt.report.scores import OPTIMISTIC, level
 
 
 def table(*columns: str, words: int = 1) -> Table:

@@ -14,7 +14,7 @@ import os
 import socket
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
@@ -23,7 +23,7 @@ from typing import Any
 
 from promptopt.core.budget import Account, Budget, Spend
 from promptopt.core.rollout import Failure, Rollout
-from promptopt.errors import BudgetExhausted, LedgerCorrupt
+from promptopt.errors import BudgetExhausted, LedgerCorrupt, LedgerUnwritable
 from promptopt.lm.message import Purpose, Reply, Request, Scope
 
 APPLICATION_ID = 0x504F5054  # "POPT", in the header of every ledger
@@ -72,11 +72,10 @@ class Ledger:
         check(path)
         mode = "ro" if read_only else "rw"
         self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None)
-        self.path = path
-        self.account = Account(budget, self.spent())
-        self.reused = 0
-        """Rollouts of this session that the ledger already held."""
+        self._path = path
         self._cached = 0
+        """Calls of this session that were answered from here; those of earlier ones stand in their rows."""
+        self.account = Account(budget, self.spent())
         self._open: dict[int, Spend] = {}
         """Worst cases of the calls in flight."""
         self._settled = asyncio.Event()
@@ -115,15 +114,15 @@ class Ledger:
         return json.loads(row[0]) if row else None
 
     def set_meta(self, key: str, value: Any) -> None:
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
+        self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
 
     # decisions
 
     def append(self, kind: str, step: int, body: Mapping[str, Any]) -> None:
         """Record a decision."""
-        self._db.execute(
+        self._write(
             "INSERT INTO events (session, at, kind, step, body) VALUES (?, ?, ?, ?, ?)",
-            (self._session, time.time(), kind, step, json.dumps(body, ensure_ascii=False)),
+            (self._session, time.time(), kind, step, json.dumps(body)),
         )
 
     def events(self, kind: str) -> list[Event]:
@@ -141,8 +140,8 @@ class Ledger:
     def record(self, key: str, rollout: Rollout, *, step: int, split: str) -> None:
         """Keep a finished rollout."""
         failure = rollout.failure.kind if rollout.failure else None
-        body = json.dumps(rollout.to_json(), ensure_ascii=False, default=str)
-        self._db.execute(
+        body = json.dumps(rollout.to_json(), default=str)
+        self._write(
             "INSERT INTO rollouts VALUES (?, ?, ?, ?, ?, ?, ?)",
             (key, step, split, rollout.candidate_id, rollout.example_id, failure, body),
         )
@@ -167,7 +166,7 @@ class Ledger:
 
         Calls that were answered for them stay, and are not paid again.
         """
-        self._db.execute("DELETE FROM rollouts WHERE failure IS NOT NULL AND step > ?", (after_step,))
+        self._write("DELETE FROM rollouts WHERE failure IS NOT NULL AND step > ?", (after_step,))
 
     # calls: the gateway's book
 
@@ -189,27 +188,27 @@ class Ledger:
                 raise BudgetExhausted(self.account.binding(worst))
             self._settled.clear()
             await self._settled.wait()
-        self.account.reserve(worst)
         call = self._insert(
             "INSERT INTO calls (session, key, purpose, scope, step, model, state, tokens_in, tokens_out, usd, at) "
             "VALUES (?, ?, ?, ?, ?, ?, 'open', ?, ?, ?, ?)",
             *(self._session, key, scope.purpose, scope.key, scope.step, request.model),
             *(worst.tokens_in, worst.tokens_out, str(worst.usd), time.time()),
         )
+        self.account.reserve(worst)
         self._open[call] = worst
         return call
 
     def settle(self, call: int, true: Spend, outcome: Reply | Failure) -> None:
         """Replace a call's worst case by its true cost, and keep what it answered."""
+        self.account.settle(self._open.pop(call), true)
+        self._settled.set()
         state = "answered" if isinstance(outcome, Reply) else "failed"
-        body = json.dumps(outcome.to_json(), ensure_ascii=False, default=str)
-        self._db.execute(
+        body = json.dumps(outcome.to_json(), default=str)
+        self._write(
             "UPDATE calls SET state = ?, tokens_in = ?, tokens_out = ?, usd = ?, seconds = ? - at, outcome = ? "
             "WHERE id = ?",
             (state, true.tokens_in, true.tokens_out, str(true.usd), time.time(), body, call),
         )
-        self.account.settle(self._open.pop(call), true)
-        self._settled.set()
 
     # what it cost
 
@@ -227,15 +226,23 @@ class Ledger:
             usd=sum((Decimal(row[2]) for row in rows), Decimal(0)),
         )
 
-    def dearest_rollout(self) -> Spend:
-        """The most that the calls of one rollout have cost, figure by figure; one call before the first."""
+    def dearest_rollout(self, max_calls: int) -> Spend:
+        """The most that one rollout and its judgement have cost, figure by figure; `max_calls` before the first."""
+        figures = ("calls", "tokens_in", "tokens_out", "usd")
         each = (
-            "SELECT count(*) AS calls, sum(tokens_in) AS tokens_in, sum(tokens_out) AS tokens_out, "
-            "sum(CAST(usd AS REAL)) AS usd FROM calls WHERE purpose != 'reflection' GROUP BY scope"
+            "SELECT purpose, count(*) AS calls, sum(tokens_in) AS tokens_in, sum(tokens_out) AS tokens_out, "
+            "sum(CAST(usd AS REAL)) AS usd FROM calls WHERE purpose != 'reflection' GROUP BY purpose, scope"
         )
-        row = self._db.execute(f"SELECT max(calls), max(tokens_in), max(tokens_out), max(usd) FROM ({each})").fetchone()
-        calls, tokens_in, tokens_out, usd = row if row[0] else (1, 0, 0, 0)
+        most = f"SELECT {', '.join(f'max({name}) AS {name}' for name in figures)} FROM ({each}) GROUP BY purpose"
+        row = self._db.execute(f"SELECT {', '.join(f'sum({name})' for name in figures)} FROM ({most})").fetchone()
+        calls, tokens_in, tokens_out, usd = row if row[0] else (max_calls, 0, 0, 0)
         return Spend(1, calls, 0, tokens_in, tokens_out, Decimal(str(usd)))
+
+    def tries_per_answer(self) -> float:
+        """How many calls it took to get an answer, on average; 1.0 before the first."""
+        states = dict(self._db.execute("SELECT state, count(*) FROM calls GROUP BY state").fetchall())
+        answered = states.get("answered", 0)
+        return (answered + states.get("failed", 0)) / answered if answered else 1.0
 
     def seconds(self) -> float:
         """Wall-clock of all sessions, each from its start to the last thing it wrote."""
@@ -252,10 +259,19 @@ class Ledger:
 
     def _all_cached(self) -> int:
         total = self._db.execute("SELECT coalesce(sum(cached), 0) FROM sessions").fetchone()[0]
-        return total + getattr(self, "_cached", 0)
+        return total + self._cached
+
+    def _write(self, statement: str, values: Sequence[Any]) -> sqlite3.Cursor:
+        try:
+            return self._db.execute(statement, values)
+        except sqlite3.Error as error:
+            raise LedgerUnwritable(
+                f"{self._path} cannot be written ({error}). Nothing that was paid for is lost: mend it, such as by "
+                "freeing disk space, and run the same command again to go on."
+            ) from error
 
     def _insert(self, statement: str, *values: Any) -> int:
-        number = self._db.execute(statement, values).lastrowid
+        number = self._write(statement, values).lastrowid
         assert number is not None
         return number
 
@@ -277,8 +293,9 @@ def check(path: Path) -> None:
                 refuse(f"was written by a newer promptopt (schema {version}); upgrade promptopt to open it")
             if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 refuse("is torn; restore it from a copy, or choose another run directory")
-            count, last = db.execute("SELECT count(*), coalesce(max(seq), 0) FROM events").fetchone()
-            if count != last:
-                refuse("is torn: decisions are missing; restore it from a copy, or choose another run directory")
+            for table, number in (("events", "seq"), ("calls", "id")):
+                count, last = db.execute(f"SELECT count(*), coalesce(max({number}), 0) FROM {table}").fetchone()
+                if count != last:
+                    refuse(f"is torn: {table} are missing; restore it from a copy, or choose another run directory")
     except sqlite3.Error as error:
         refuse(f"is torn, or is not a ledger ({error}); restore it from a copy, or choose another run directory", error)

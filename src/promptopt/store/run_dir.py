@@ -30,12 +30,15 @@ def locked(directory: Path) -> Generator[None]:
         raise UserError(f"{directory} cannot be a run directory: {error.strerror}") from error
     owner = directory / "owner"
     try:
-        with FileLock(directory / "lock", timeout=0.2):  # `in_use` holds it for a moment
-            owner.write_text(str(os.getpid()))
-            yield
+        lock = FileLock(directory / "lock").acquire(timeout=0.2)  # `in_use` holds it for a moment
     except Timeout:
         pid = owner.read_text() if owner.exists() else "unknown"
         raise RunLocked(f"{directory} is in use by process {pid}. Wait for it, or choose another --run-dir.") from None
+    except OSError as error:
+        raise UserError(f"{directory} cannot be locked: {error.strerror}") from error
+    with lock:
+        owner.write_text(str(os.getpid()))
+        yield
 
 
 def in_use(directory: Path) -> bool:
@@ -56,17 +59,43 @@ def count_opening(directory: Path, test_hash: str, run_id: str) -> int:
     """Record that this run opens the test rows, and say which opening of these rows it is, from 1.
 
     The log stands beside the run directories, so that runs which share test rows share it. A run that resumes has
-    opened already and keeps its number.
+    opened already and keeps its number. A line that cannot be read counts as an opening. Raises UserError when the log
+    cannot be written.
     """
-    log = directory.absolute().parent / OPENINGS
+    log = _openings_beside(directory)
     with FileLock(log.with_suffix(".lock")):
-        lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-        runs = [entry["run"] for entry in map(json.loads, lines) if entry["test"] == test_hash]
+        text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+        runs = [run for line in text.splitlines() if (run := _opened_by(line, test_hash)) is not None]
         if run_id not in runs:
+            entry = json.dumps({"test": test_hash, "run": run_id, "directory": directory.name})
             with log.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"test": test_hash, "run": run_id, "directory": directory.name}) + "\n")
+                file.write(("" if not text or text.endswith("\n") else "\n") + entry + "\n")
             runs.append(run_id)
     return runs.index(run_id) + 1
+
+
+def check_openings(directory: Path) -> None:
+    """Raise UserError when the log of test openings could not be written later, after everything was paid."""
+    log = _openings_beside(directory)
+    try:
+        log.open("a").close()
+    except OSError as error:
+        raise UserError(
+            f"{log} counts how often test rows are opened, and cannot be written: {error.strerror}"
+        ) from error
+
+
+def _openings_beside(directory: Path) -> Path:
+    return directory.resolve().parent / OPENINGS
+
+
+def _opened_by(line: str, test_hash: str) -> str | None:
+    """The run that a line of the log names, "" for a torn line, None for other test rows."""
+    try:
+        entry = json.loads(line)
+        return entry["run"] if entry["test"] == test_hash else None
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def write_json(path: Path, body: Mapping[str, Any]) -> None:

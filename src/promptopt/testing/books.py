@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from promptopt.core.budget import Account, Budget, Spend
 from promptopt.core.rollout import Failure
@@ -44,7 +44,7 @@ class MemoryBook:
     def recall(self, key: str) -> Reply | None:
         if reply := self._replies.get(key):
             self.account.spent += Spend(cached=1)
-        return reply
+        return replace(reply, cached=True) if reply else None
 
     async def reserve(self, scope: Scope, request: Request, key: str, worst: Spend) -> int:
         while (room := self.account.room(worst)) == "wait":

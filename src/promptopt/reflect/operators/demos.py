@@ -8,9 +8,8 @@ from random import Random
 
 from promptopt.core.candidate import Demo
 from promptopt.core.edit import Brief, Edit, SetDemos
-from promptopt.core.example import Example
+from promptopt.core.example import Example, text_of
 from promptopt.reflect.operator import Refused
-from promptopt.reflect.showing import text_of
 
 
 class LabelledDemos:
