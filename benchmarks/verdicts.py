@@ -3,8 +3,8 @@
     python benchmarks/verdicts.py [--runs 200]
 
 Each run is a real one, from split to sealed test, over a program whose answers are drawn by a hash of the prompt and
-the row. *Null*: every prompt is right with probability 0.6. *Planted*: prompts with one sentence gain as much as the
-test is planned to show 4 times in 5.
+the row. *Null*: every prompt is right with probability 0.6. *Planted*: every prompt but the first one gains as much as
+the test is planned to show 4 times in 5.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import promptopt
-from promptopt.reflect.operators.tips import TIPS
 from promptopt.stats.power import detectable_gain
 
+SEED_PROMPT = "Do it."
 BASE, TRAIN, VAL, TEST = 0.6, 8, 40, 100
 
 
@@ -32,14 +32,14 @@ def draw(*parts: object) -> float:
 
 
 def noise(gain: float) -> Callable[[Mapping[str, str], Any, Any], bool]:
-    """A program that is right with probability BASE, plus `gain` where the prompt holds the first tip.
+    """A program that is right with probability BASE, plus `gain` for every prompt but the first one.
 
     Rows differ in how hard they are, so that prompts agree on many of them, as real ones do.
     """
 
     def run(components: Mapping[str, str], example: Any, context: Any) -> bool:
         text = components["prompt"]
-        lift = gain if TIPS[0] in text else 0.0
+        lift = 0.0 if text == SEED_PROMPT else gain
         own = draw("row", example.row) if draw("hard", example.row) < 0.5 else draw("row", example.row, text)
         return own < BASE + lift
 
@@ -51,7 +51,7 @@ def verdict(folder: Path, number: int, gain: float) -> str:
     rows = [{"row": f"{number}/{i}", "wanted": True} for i in range(TRAIN + VAL + TEST)]
     data = promptopt.Dataset.from_rows(rows, inputs=["row"], expected="wanted")
     result = promptopt.optimize(
-        promptopt.Function(noise(gain), components={"prompt": "Do it."}),
+        promptopt.Function(noise(gain), components={"prompt": SEED_PROMPT}),
         data.split(train=TRAIN, val=VAL, test=TEST, seed=number),
         lambda example, output: output,
         budget=promptopt.Budget(rollouts=VAL + 2 * TEST + 8 * VAL),

@@ -46,6 +46,8 @@ class Result:
     """The part of `spent` that each purpose paid for: program, reflection, judge."""
     failures: tuple[FailedRows, ...]
     """Rollouts without a score."""
+    test_rows: int
+    """Rows of the sealed test, opened or not."""
     opened: bool
     """Whether the sealed test has been opened."""
     name: str
@@ -190,6 +192,7 @@ def read_result(ledger: Ledger, directory: Path) -> Result:
         by_purpose={purpose: ledger.spent(purpose) for purpose in ("program", "reflection", "judge")},
         failures=ledger.failures(),
         opened=bool(opened),
+        test_rows=job["test_rows"],
         name=job["name"],
         directory=directory,
     )

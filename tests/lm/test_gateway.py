@@ -422,7 +422,7 @@ async def test_sixty_four_calls_at_the_edge_of_a_cap_never_pass_it_and_use_most_
     assert server.calls == 100 if budget.calls else 85 <= server.calls <= 100
     assert sum(isinstance(outcome, Reply) for outcome in outcomes) == server.calls
     assert {type(outcome) for outcome in outcomes} == {Reply, BudgetExhausted}
-    assert book.account.budget.over(book.spent) is None
+    assert book.account.budget.over(book.spent, book.spent) is None
     assert server.max_in_flight > 8
 
 
@@ -454,22 +454,22 @@ async def test_local_models_go_to_their_own_server_without_a_price() -> None:
 
         class Local:
             async def serve(self, name: str) -> LocalEndpoint:
-                assert name == "tiny"
+                assert name == "smollm2-135m"
                 return LocalEndpoint(server.base_url, 2, "secret")
 
         book = MemoryBook()
         async with Gateway({}, book, Local()) as gate:
-            requests = [Request("local/tiny", ({"role": "user", "content": str(n)},)) for n in range(6)]
+            requests = [Request("local/smollm2-135m", ({"role": "user", "content": str(n)},)) for n in range(6)]
             await asyncio.gather(*(gate.complete(request, SCOPE) for request in requests))
     assert server.max_in_flight == 2
     assert book.spent.usd == 0
-    assert server.bodies[0]["model"] == "tiny"
+    assert server.bodies[0]["model"] == "smollm2-135m"
 
 
 async def test_a_local_model_without_the_runtime_says_what_to_install() -> None:
     async with Gateway({}, MemoryBook()) as gate:
         with pytest.raises(ConfigError, match="promptopt-engine\\[local\\]"):
-            await gate.complete(Request("local/tiny", ({"role": "user", "content": "hi"},)), SCOPE)
+            await gate.complete(Request("local/smollm2-135m", ({"role": "user", "content": "hi"},)), SCOPE)
 
 
 async def test_text_that_is_no_text_is_refused_without_a_second_try() -> None:

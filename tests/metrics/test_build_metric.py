@@ -43,7 +43,7 @@ def test_yaml_and_python_say_the_same():
         ("{type: judge, lm: m}", "metric.rubric is missing"),
         ("{type: judge, lm: m, rubric: r, scale: 5..1}", "metric.scale: a scale is binary, a range such as 1..5"),
         ("{type: judge, lm: m, rubric: r, scale: [no, yes]}", "YAML reads a bare yes, no, on or off as true or false"),
-        ("{type: judge, lm: m, rubric: r, lm_args: {model: x}}", "metric.lm_args: model is not a parameter of a call"),
+        ("{type: judge, lm: m, rubric: r, lm_args: {model: x}}", "metric.lm_args: must not set model"),
         ("{type: python}", "metric.path must name a function"),
         ("{type: python, path: 'a.py:f', timeout: 0}", "metric.timeout must be seconds above 0"),
         ("{type: python, path: 'gone.py:f'}", "metric.path: 'gone.py:f': there is no file"),

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 ELSEWHERE = {
-    "model": "program.lm or reflection.lm",
-    "name": "program.lm or reflection.lm",
+    "model": "the lm beside it",
+    "name": "the lm beside it",
     "settings": "lms.MODEL",
     "api_key": "lms.MODEL.api_key_env, the name of the variable that holds it",
     "api_base": "lms.MODEL.api_base",

@@ -28,7 +28,7 @@ def next_steps(result: Result, condition: Condition) -> Iterator[Advice]:
         case _, "PROMOTE":
             yield "Take the new prompt:", f"promptopt export {place} --format text"
             yield "Or for a program to read:", f"promptopt export {place} --format json --output prompt.json"
-        case _, "REJECT" if not result.opened:
+        case _, _ if result.test_rows and not result.opened:
             yield from _search_harder(result)
             yield "The test is still sealed: the next run can use the same rows.", ""
         case _, "REJECT":
