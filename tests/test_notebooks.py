@@ -16,7 +16,7 @@ def test_a_notebook_runs_from_top_to_bottom(notebook: Path, tmp_path: Path, monk
     from nbclient import NotebookClient
 
     monkeypatch.setenv("PROMPTOPT_ROLLOUTS", "180")
-    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.delenv("MPLBACKEND", raising=False)
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "configs").symlink_to(NOTEBOOKS.parent / "configs")
     ran = nbformat.read(notebook, as_version=4)

@@ -78,12 +78,12 @@ def compare(run_a: str | Path, run_b: str | Path) -> Comparison:
 
     Raises UserError when the runs share no scored row, LedgerCorrupt for a torn ledger.
     """
-    sides = [_scores(Path(run)) for run in (run_a, run_b)]
+    sides, groups = [_scores(Path(run)) for run in (run_a, run_b)], _groups(Path(run_a))
     for split in ("test", "val"):
         first, second = (side[split] for side in sides)
         shared = sorted(first.keys() & second.keys())
         if shared:
-            pairs = [Pair(row, first[row], second[row]) for row in shared]
+            pairs = [Pair(row, first[row], second[row], groups.get(row)) for row in shared]
             binary = all(
                 value in (0.0, 1.0) for row in shared for value in (first[row], second[row]) if value is not None
             )
@@ -101,3 +101,9 @@ def _scores(directory: Path) -> dict[str, dict[str, float | None]]:
             split: {r.example_id: r.value for r in ledger.rollouts(split) if r.candidate_id == candidate}
             for split in ("val", "test")
         }
+
+
+def _groups(directory: Path) -> dict[str, str | None]:
+    """The groups of the test rows that the run has opened, by row."""
+    with reading(directory) as ledger:
+        return {row: group for opened in ledger.events("opened") for row, group in opened.body["rows"]}

@@ -199,6 +199,7 @@ def from_objects(
         raise ConfigError("budget needs at least one cap: rollouts, calls, tokens, usd or minutes", key="budget")
     _check_split(data)
     lms = [lm for lm in (program.lm, reflection) if lm is not None]
+    known = {**{lm.name: lm.settings for lm in lms if lm.settings is not None}, **models}
     texts = {component.name: [component.text, component.optimize] for component in program.components}
     identity = {
         "program": {"fingerprint": program.fingerprint, "components": texts},
@@ -207,6 +208,7 @@ def from_objects(
         "strategy": strategy.model_dump(mode="json"),
         "budget": {name: str(cap) for name, cap in _caps(budget).items()},
         "run": {"seed": run.seed},
+        "lms": {name: [settings.max_tokens, settings.json_schema] for name, settings in known.items()},
     }
     job = Job(
         name="python",
@@ -219,7 +221,7 @@ def from_objects(
         budget=budget,
         run=run,
         directory=Path(run.dir or "runs/python"),
-        models={**{lm.name: lm.settings for lm in lms if lm.settings is not None}, **models},
+        models=known,
         identity=json.loads(json.dumps(identity, default=str)),
     )
     job.check()

@@ -298,4 +298,6 @@ def check(path: Path) -> None:
                 if count != last:
                     refuse(f"is torn: {table} are missing; restore it from a copy, or choose another run directory")
     except sqlite3.Error as error:
+        if "unable to open" in str(error):
+            refuse("cannot be opened here; copy the run directory to where files can be written", error)
         refuse(f"is torn, or is not a ledger ({error}); restore it from a copy, or choose another run directory", error)
