@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-CALLS = 600
+CALLS = 1200
 ROWS, ROLLOUTS = 100_000, 20_000
 
 
@@ -27,9 +27,9 @@ def cpu() -> float:
 
 
 def job(folder: Path, base_url: str) -> dict[str, object]:
-    """A config whose run makes about CALLS rollouts, without reflection."""
+    """A config whose run makes about CALLS rollouts with two messages each, as the bare calls have."""
     for name, n, start in (("train", 20, 0), ("val", 200, 1000), ("test", 100, 2000)):
-        rows = [json.dumps({"text": f"What is {start + i}?", "answer": "ok"}) for i in range(n)]
+        rows = [json.dumps({"text": f"What is {start + i}?", "answer": ("ok", "no")[i % 2]}) for i in range(n)]
         (folder / f"{name}.jsonl").write_text("\n".join(rows) + "\n")
     program = {"type": "prompt", "lm": "openai/x", "lm_args": {"max_tokens": 8}, "system": "Say.", "user": "{text}"}
     files = {name: f"{name}.jsonl" for name in ("train", "val", "test")}
@@ -38,6 +38,7 @@ def job(folder: Path, base_url: str) -> dict[str, object]:
         "program": program,
         "data": {**files, "inputs": "text", "expected": "answer"},
         "metric": "contains",
+        "strategy": {"operators": ["tips"]},
         "budget": {"rollouts": CALLS},
         "run": {"dir": "run", "concurrency": 16},
         "lms": {"openai/x": {"api_base": base_url}},
@@ -93,13 +94,13 @@ def memory() -> None:
         text = "A customer writes about a card that has not arrived yet and asks what to do, case"
         rows = ({"text": f"{text} {i}", "answer": "yes"} for i in range(ROWS))
         data = promptopt.Dataset.from_rows(rows, inputs="text", expected="answer")
-        split = data.split(train=ROWS - 6000, val=4000, test=2000)
+        split = data.split(train=ROWS - 10_000, val=8000, test=2000)
         before = cpu()
         result = promptopt.optimize(
             promptopt.Function(lambda components, example, context: "yes", components={"p": "Say yes."}),
             split,
             lambda example, output: hash(example.id) % 2 == 0,
-            budget=promptopt.Budget(rollouts=ROLLOUTS),
+            budget=promptopt.Budget(rollouts=ROLLOUTS + 4000),
             run={"dir": str(Path(folder) / "run")},
         )
         print((cpu() - before) / result.spent.rollouts)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 Room = Literal["yes", "wait", "never"]
 
@@ -33,15 +33,20 @@ class Spend:
     def tokens(self) -> int:
         return self.tokens_in + self.tokens_out
 
+    @property
+    def figures(self) -> tuple[Any, ...]:
+        """All figures, in the order of the fields."""
+        return self.rollouts, self.calls, self.cached, self.tokens_in, self.tokens_out, self.usd
+
     def __add__(self, other: Spend) -> Spend:
-        return Spend(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Spend)))
+        return Spend(*(a + b for a, b in zip(self.figures, other.figures, strict=True)))
 
     def __sub__(self, other: Spend) -> Spend:
-        return Spend(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(Spend)))
+        return Spend(*(a - b for a, b in zip(self.figures, other.figures, strict=True)))
 
     def times(self, n: int) -> Spend:
         """This spend, `n` times."""
-        return Spend(*(getattr(self, f.name) * n for f in fields(Spend)))
+        return Spend(*(figure * n for figure in self.figures))
 
 
 @dataclass(frozen=True, slots=True)
