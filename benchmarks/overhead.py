@@ -100,7 +100,7 @@ def memory() -> None:
             promptopt.Function(lambda components, example, context: "yes", components={"p": "Say yes."}),
             split,
             lambda example, output: hash(example.id) % 2 == 0,
-            budget=promptopt.Budget(rollouts=ROLLOUTS + 4000),
+            budget=promptopt.Budget(rollouts=ROLLOUTS + 12_100),
             run={"dir": str(Path(folder) / "run")},
         )
         print((cpu() - before) / result.spent.rollouts)
