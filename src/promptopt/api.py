@@ -254,7 +254,7 @@ def evaluate(
 
 
 async def _evaluate(job: Job, candidate: Candidate, split: Literal["train", "val", "test"], watch: Watch) -> Evaluation:
-    rows = {"train": job.split.train, "val": job.split.val, "test": job.split.test}[split]
+    rows = job.split.parts[split]
     if not rows:
         raise ConfigError(f"there are no {split} rows to evaluate on", key=f"data.split.{split}")
     await check_rows(job.metric, rows)

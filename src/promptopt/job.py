@@ -16,7 +16,7 @@ from promptopt.config.settings import FunctionSettings, PromptSettings, RunSetti
 from promptopt.core import overlap
 from promptopt.core.budget import Budget
 from promptopt.core.candidate import Candidate
-from promptopt.core.selection import prompt_tokens
+from promptopt.core.selection import BYTES_A_TOKEN, prompt_tokens
 from promptopt.core.split import Split, digest, given, split
 from promptopt.core.strategies.reflective import Limits, OperatorPrior, Reflective, Task
 from promptopt.data import Columns, Dataset
@@ -32,7 +32,6 @@ from promptopt.programs.program import Program
 from promptopt.programs.prompt import Prompt
 from promptopt.reflect.proposer import OPERATORS
 
-BYTES_A_TOKEN = 4
 MAX_PROMPT_TOKENS = 4000
 """Longest prompt, in estimated tokens, where the strategy names no limit."""
 
@@ -92,8 +91,7 @@ class Job:
     @property
     def data(self) -> dict[str, Any]:
         """What the rows are, for recognising a run's data: sizes and content hashes."""
-        parts = {"train": self.split.train, "val": self.split.val, "test": self.split.test}
-        return {name: {"rows": len(rows), "content": digest(rows)} for name, rows in parts.items()}
+        return {name: {"rows": len(rows), "content": digest(rows)} for name, rows in self.split.parts.items()}
 
     @property
     def code(self) -> dict[str, str]:
@@ -103,8 +101,7 @@ class Job:
     @property
     def splits(self) -> dict[str, str]:
         """The split of each example, by id."""
-        parts = {"train": self.split.train, "val": self.split.val, "test": self.split.test}
-        return {example.id: name for name, rows in parts.items() for example in rows}
+        return {example.id: name for name, rows in self.split.parts.items() for example in rows}
 
     @cached_property
     def lms(self) -> dict[str, LM]:

@@ -71,7 +71,7 @@ def plan(job: Job) -> Plan:
     share = sealed_share(job, job.baseline, None)
     groups = len({example.group or example.id for example in split.test})
     made = Plan(
-        rows={"train": len(split.train), "val": len(split.val), "test": len(split.test)},
+        rows={name: len(part) for name, part in split.parts.items()},
         duplicates=split.duplicates,
         warnings=split.warnings,
         baseline=baseline,

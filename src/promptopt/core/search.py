@@ -21,10 +21,13 @@ from typing import Any, Literal, Protocol
 from promptopt.core.candidate import Candidate
 from promptopt.core.edit import Brief
 from promptopt.core.example import Example
+from promptopt.core.racing import gaps
 
 Outcome = Literal["baseline", "won", "lost", "behind", "refused", "repeat", "failed", "no_room"]
 
-OUT_OF_ROLLOUTS = "budget: rollouts"
+CAP = "budget: "
+"""How the reason of a stop by a cap begins."""
+OUT_OF_ROLLOUTS = f"{CAP}rollouts"
 """The reason of a stop for want of rollouts; steps still in flight then will not race either, and can be cut short."""
 EXPECTED_RACE = 0.5
 """The part of all val rows that a race is expected to use, when it is decided whether one more step may start."""
@@ -176,8 +179,8 @@ def replay(tolds: Iterable[Told]) -> State:
 
 def paired_gain(scores: Mapping[str, float | None], other: Mapping[str, float | None]) -> float:
     """The mean difference over the rows where both have a score; 0.0 when there are none."""
-    pairs = [(a, b) for row, a in scores.items() if a is not None and (b := other.get(row)) is not None]
-    return sum(a - b for a, b in pairs) / len(pairs) if pairs else 0.0
+    found = gaps(scores, other)
+    return sum(found) / len(found) if found else 0.0
 
 
 Steps = Generator[Work, Any, Told]

@@ -9,6 +9,8 @@ from promptopt.core.candidate import Candidate
 from promptopt.core.racing import gaps, standard_error
 from promptopt.core.search import State, paired_gain
 
+BYTES_A_TOKEN = 4
+"""What a token is taken for where a length must not depend on the model."""
 Rule = Literal["one_se", "best"]
 
 
@@ -20,8 +22,8 @@ def prompt_bytes(candidate: Candidate) -> int:
 
 
 def prompt_tokens(candidate: Candidate) -> int:
-    """The prompt's length in tokens, estimated at four bytes a token: models count differently, this never changes."""
-    return -(-prompt_bytes(candidate) // 4)
+    """The prompt's length in tokens, estimated by its bytes: models count differently, this never changes."""
+    return -(-prompt_bytes(candidate) // BYTES_A_TOKEN)
 
 
 def champion(state: State, n_val: int, rule: Rule, barred: Collection[str] = ()) -> Candidate:

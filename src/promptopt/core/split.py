@@ -38,6 +38,11 @@ class Split:
     unused: int = 0
     """Rows of the data that are in no part."""
 
+    @property
+    def parts(self) -> dict[str, Rows]:
+        """The three parts by name."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
     @staticmethod
     def given(train: Sequence[Example], val: Sequence[Example], test: Sequence[Example] | None = None) -> Split:
         """Three parts as the user made them, such as `Split.given(a.examples, b.examples, c.examples)`.

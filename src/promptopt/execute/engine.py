@@ -9,13 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 from promptopt.core.racing import MAX_MISSING
-from promptopt.core.search import OUT_OF_ROLLOUTS, Ask, AwaitTurn, Evaluate, Propose, Search, State, Told
+from promptopt.core.search import CAP, OUT_OF_ROLLOUTS, Ask, AwaitTurn, Evaluate, Propose, Search, State, Told
 from promptopt.errors import BaselineFailed, BudgetExhausted
 from promptopt.execute.runner import Runner
 from promptopt.store.ledger import Ledger
-
-CAP = "budget: "
-"""How the reason of a stop by a cap begins."""
 
 
 class Engine:
@@ -78,7 +75,7 @@ class Engine:
         number = self.search.state.folded
         try:
             told = await self._tasks[number]
-            if self._cut != OUT_OF_ROLLOUTS:  # after that cut, which steps had just ended is a matter of timing
+            if self._cut is None or self._cut != OUT_OF_ROLLOUTS:  # then timing alone decides what had just ended
                 return told
         except asyncio.CancelledError:
             if self._cut is None or _being_cancelled():

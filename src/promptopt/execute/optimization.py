@@ -10,19 +10,19 @@ from dataclasses import dataclass, field, replace
 
 from promptopt.core.budget import Spend
 from promptopt.core.candidate import Candidate
-from promptopt.core.search import Search, Told
+from promptopt.core.search import CAP, Search, Told
 from promptopt.core.selection import champion
 from promptopt.core.split import inputs_digest
 from promptopt.errors import BudgetExhausted, RunError
-from promptopt.execute.engine import CAP, Engine
+from promptopt.execute.engine import Engine
 from promptopt.execute.progress import Progress, Running, Watch
 from promptopt.execute.runner import Runner
 from promptopt.job import Job
 from promptopt.planning import sealed_share
+from promptopt.result import INTERRUPTED
 from promptopt.store.ledger import Ledger
 from promptopt.store.run_dir import count_opening
 
-INTERRUPTED = "interrupted"
 TEST_STEP = 1_000_000_000
 """The sealed test comes after every step of the search."""
 SLACK = 1.25

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 from typing import Literal
 
-from promptopt.execute.engine import CAP
+from promptopt.core.search import CAP
 from promptopt.result import Result
 
 Condition = Literal["finished", "running", "interrupted"]
