@@ -114,6 +114,17 @@ def test_the_required_verdict_decides_the_exit_code(tmp_path: Path) -> None:
     assert cli("optimize", job, "--set", "program.path=program.py:useless").exit_code == 0
 
 
+def test_a_target_that_the_starting_prompt_meets_is_said_and_costs_val_only(tmp_path: Path) -> None:
+    job = write_quick_job(tmp_path)
+    run = cli("optimize", job, "--set", "strategy.target=0.2")
+    assert run.exit_code == 0
+    said = " ".join(cli("report", tmp_path / "runs" / "quick").stdout.split())
+    assert "the starting prompt has 0.400, which is at least 0.2" in said
+    written = json.loads((tmp_path / "runs" / "quick" / "result.json").read_text())
+    assert written["spent"]["rollouts"] == 30
+    assert written["candidates"] == 1
+
+
 def test_a_finished_run_is_not_run_again(done: Path) -> None:
     run = cli("optimize", done.parent.parent / "quick.yaml")
     assert run.exit_code == 0
@@ -193,6 +204,12 @@ BAD_JOBS = {
     "missing column": (["--set", "data.expected=lable"], "Did you mean 'label'?"),
     "missing function": (["--set", "program.path=program.py:rum"], "Did you mean run?"),
     "unknown operator": (["--set", "strategy.operators=[magic]"], "'magic' is not an operator"),
+    "no operator": (["--set", "strategy.operators=[]"], "strategy.operators must not be empty"),
+    "another strategy": (["--set", "strategy.name=greedy"], "strategy.name must be 'reflective'"),
+    "a target above the best score": (["--set", "strategy.target=1.5"], "strategy.target must be at most 1, got 1.5"),
+    "a target that all prompts meet": (["--set", "strategy.target=0"], "strategy.target must be above 0, got 0"),
+    "no patience": (["--set", "strategy.patience=0"], "strategy.patience must be at least 1, got 0"),
+    "no look-ahead": (["--set", "strategy.pipeline=0"], "strategy.pipeline must be at least 1, got 0"),
     "too small a budget": (["--set", "budget.rollouts=50"], "budget.rollouts is 50, but"),
     "no such rows": (["--set", "data.split.test=600"], "the split asks for"),
 }

@@ -376,7 +376,7 @@ def test_the_fingerprint_holds_what_decides_a_result(write: Write):
     free = ["name=other", "run.concurrency=64", "run.dir=x", "run.rollout_timeout=5", "lms.openai/sim-task.retries=9",
             "lms.openai/sim-task.api_base=http://x", "lms.other/model.price={input: 1, output: 1}"]  # fmt: skip
     assert fingerprint(load(path, free)) == before
-    deciding = ["budget.rollouts=60", "run.seed=1", "metric.type=contains", "data.split.seed=4", "strategy.block=8",
+    deciding = ["budget.rollouts=60", "run.seed=1", "metric.type=contains", "data.split.seed=4", "strategy.block=4",
                 "program.lm_args.temperature=1", "reflection=null", "lms.openai/sim-task.max_tokens=9"]  # fmt: skip
     for override in deciding:
         assert fingerprint(load(path, [override])) != before

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import random
+import re
 import signal
 import sqlite3
 import sys
@@ -20,8 +21,9 @@ from aiohttp import web
 import promptopt
 from promptopt.api import optimize
 from promptopt.config import load
-from promptopt.core.search import Told
+from promptopt.core.state import Told
 from promptopt.errors import BaselineFailed, BudgetExhausted, ConfigError, ModelDown, RunChanged
+from promptopt.execute.optimization import TEST_STEP
 from promptopt.execute.progress import Running, Silent
 from promptopt.result import Result, rebuild
 from promptopt.testing.faulty import (
@@ -37,7 +39,7 @@ from promptopt.testing.faulty import (
     server_error,
     truncated_json,
 )
-from world import same, world, write_job
+from world import SEED_PROMPT, same, world, write_job
 
 RUN = "import sys; from promptopt.api import optimize; optimize(sys.argv[1])"
 
@@ -160,6 +162,19 @@ async def test_no_cap_is_ever_passed_with_64_calls_in_flight(
     assert sum(tokens) <= result.spent.tokens
 
 
+async def test_a_run_that_was_killed_before_its_sealed_test_opens_it_when_it_goes_on(tmp_path: Path) -> None:
+    """What is set aside for the test is known as well after a kill as before, so that no champion is barred."""
+    async with FaultyServer(world()) as server:
+        job = write_job(tmp_path, server.base_url, budget={"tokens": 120_000})
+        whole = same((await run(job)).to_json())
+        with contextlib.closing(sqlite3.connect(tmp_path / "runs" / "tickets" / "ledger.sqlite")) as db:
+            db.execute("DELETE FROM events WHERE kind IN ('stop', 'opened', 'finished')")
+            for table in ("calls", "rollouts"):
+                db.execute(f"DELETE FROM {table} WHERE step = ?", (TEST_STEP,))
+            db.commit()
+        assert same((await run(job)).to_json()) == whole
+
+
 async def test_the_time_cap_ends_the_search_early_enough_for_the_test(tmp_path: Path) -> None:
     async with FaultyServer(world(0.05)) as server:
         job = write_job(tmp_path, server.base_url, budget={"minutes": 0.15})
@@ -254,7 +269,7 @@ async def test_a_metric_that_raises_ends_the_run_with_its_row_and_can_be_mended(
 
 async def test_a_budget_too_small_for_baseline_test_and_one_step_says_what_would_do(tmp_path: Path) -> None:
     job = write_job(tmp_path, "http://127.0.0.1:9/v1", budget={"rollouts": 100})
-    with pytest.raises(ConfigError, match=r"budget.rollouts is 100, but 208 are needed"):
+    with pytest.raises(ConfigError, match=r"budget.rollouts is 100, but 216 are needed"):
         optimize(load(job))
     assert not (tmp_path / "runs").exists()
 
@@ -325,17 +340,90 @@ async def test_the_time_cap_ends_a_step_that_hangs(tmp_path: Path) -> None:
             await asyncio.wait_for(run(job, "lms.openai/student.timeout=30"), 12)
 
 
+WITHOUT_TEST = {"train": "train.jsonl", "val": "val.jsonl", "inputs": ["text"], "expected": "team", "id": "id"}
+
+
+def reflecting(behaviour: Behaviour, otherwise: Behaviour | None = None) -> Behaviour:
+    """The world with another reflection model."""
+    fine = otherwise or world()
+
+    async def behave(request: web.Request, body: Body) -> web.StreamResponse:
+        return await (behaviour if "reflect" in body["model"] else fine)(request, body)
+
+    return behave
+
+
+def reflections(server: FaultyServer) -> int:
+    return sum("reflect" in body["model"] for body in server.bodies)
+
+
 async def test_a_search_that_scored_nothing_else_does_not_reject(tmp_path: Path) -> None:
-    quick = world()
-
-    async def chatty(request: web.Request, body: Body) -> web.StreamResponse:
-        return await (reply("Certainly!") if "reflect" in body["model"] else quick)(request, body)
-
-    async with FaultyServer(chatty) as server:
+    async with FaultyServer(reflecting(reply("Certainly!"))) as server:
         result = await run(write_job(tmp_path, server.base_url, strategy={"operators": ["rewrite"]}))
     assert result.verdict == "INCONCLUSIVE"
     assert "no other candidate was scored" in result.reasons[0]
     assert result.state.refused["no fenced block"] > 1
+    assert result.stop_reason is not None
+    assert re.search(r"reflection: nothing usable \d+ times in a row \(no fenced block: \d+\)", result.stop_reason)
+    assert reflections(server) <= 2 * (8 + 8)
+
+
+async def test_the_other_operators_go_on_where_the_reflection_model_is_of_no_use(tmp_path: Path) -> None:
+    async with FaultyServer(reflecting(reply("Certainly! Below is the new instruction:\nBe good."))) as server:
+        job = write_job(tmp_path, server.base_url, data=WITHOUT_TEST, budget={"rollouts": 400})
+        result = await run(job)
+    asked = [told for told in result.steps if told.asked]
+    assert 8 <= len(asked) <= 8 + 8
+    assert result.state.useless >= 8
+    assert result.state.refused["not JSON"] > 1
+    assert [
+        told for told in result.steps if told.step > asked[-1].step and told.operator in ("tips", "demos", "remove")
+    ]
+    assert all("Certainly" not in c.components["system"] for c in result.state.candidates.values())
+
+
+async def test_a_reflection_model_that_repeats_itself_is_scored_once_and_then_given_up(tmp_path: Path) -> None:
+    async with FaultyServer(reflecting(reply(f"```\n{SEED_PROMPT} Be sure.\n```"))) as server:
+        job = write_job(tmp_path, server.base_url, data=WITHOUT_TEST, strategy={"operators": ["rewrite"]})
+        result = await run(job)
+    assert result.stop_reason is not None
+    assert result.stop_reason.startswith("reflection: nothing usable")
+    assert "always the same text" in result.stop_reason
+    assert len(result.state.candidates) == 2
+    assert reflections(server) <= 3 * 8
+    assert result.spent.rollouts <= 2 * 40 + 40
+
+
+async def test_a_reflection_model_that_is_down_stops_the_run_which_goes_on_once_it_is_back(tmp_path: Path) -> None:
+    down = True
+
+    async def moody(request: web.Request, body: Body) -> web.StreamResponse:
+        return await (server_error() if down else world())(request, body)
+
+    async with FaultyServer(reflecting(moody)) as server:
+        job = write_job(tmp_path, server.base_url, budget={"rollouts": 400})
+        with pytest.raises(ModelDown, match=r"openai/reflect.*has not answered 8 calls in a row") as raised:
+            await run(job, "lms.openai/reflect.retries=0")
+        assert "run the same command again" in str(raised.value)
+        assert reflections(server) <= 8 + 8 * 3
+        paid = server.calls - reflections(server)
+        down = False
+        result = await run(job)
+    assert paid > 16
+    assert result.verdict == "PROMOTE"
+    assert result.spent.rollouts <= 400
+    asked = Counter(json.dumps([b["model"], b["messages"]]) for b in server.bodies if "reflect" not in b["model"])
+    assert max(asked.values()) == 1
+
+
+async def test_a_baseline_that_meets_the_target_ends_the_run_before_anything_is_proposed(tmp_path: Path) -> None:
+    async with FaultyServer(world()) as server:
+        result = await run(write_job(tmp_path, server.base_url, strategy={"target": 0.1}))
+    assert result.stop_reason is not None
+    assert result.stop_reason.startswith("target: the starting prompt has 0.")
+    assert result.verdict == "INCONCLUSIVE"
+    assert result.test is None
+    assert server.calls == result.spent.rollouts == 40
 
 
 def test_a_split_whose_parts_share_rows_is_refused() -> None:

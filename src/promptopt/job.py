@@ -18,7 +18,8 @@ from promptopt.core.budget import Budget
 from promptopt.core.candidate import Candidate
 from promptopt.core.selection import BYTES_A_TOKEN, prompt_tokens
 from promptopt.core.split import Split, digest, given, split
-from promptopt.core.strategies.reflective import Limits, OperatorPrior, Reflective, Task
+from promptopt.core.strategies.drawing import OperatorPrior
+from promptopt.core.strategies.reflective import Limits, Reflective, Task
 from promptopt.data import Columns, Dataset
 from promptopt.errors import ConfigError, DataError
 from promptopt.execute.user_code import load
@@ -139,6 +140,8 @@ class Job:
             block=settings.block,
             max_demos=settings.max_demos,
             max_bytes=BYTES_A_TOKEN * (settings.max_prompt_tokens or MAX_PROMPT_TOKENS),
+            target=settings.target,
+            patience=settings.patience,
         )
         optimizable = tuple(component for component in self.program.components if component.optimize)
         task = Task(self.baseline, optimizable, tuple(self.program.demo_slots), self.split.train, self.split.val)
@@ -174,10 +177,10 @@ class Job:
                 raise ConfigError(f"lms.{name} is not a model of this job. Did you mean {near[0]}?", key=f"lms.{name}")
 
     def _can_use(self, operator: str) -> bool:
-        if operator == "demos":
-            labelled = any(example.expected is not None for example in self.split.train)
+        if operator in ("demos", "bootstrap"):
+            labelled = operator == "bootstrap" or any(example.expected is not None for example in self.split.train)
             return bool(self.program.demo_slots) and labelled and self.strategy.max_demos > 0
-        return self.reflection is not None or not OPERATORS[operator][1].needs_evidence
+        return self.reflection is not None or not OPERATORS[operator][1].asks
 
 
 def from_objects(

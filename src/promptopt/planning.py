@@ -37,7 +37,7 @@ class Plan:
     baseline: Spend
     """The starting prompt on val."""
     step: Spend
-    """One proposal: evidence, reflection, and a race over all of val."""
+    """One proposal: evidence, reflection, and all val rows once it wins."""
     test: Spend
     """The sealed test, set aside first: both arms on every test row."""
     whole: Spend
@@ -61,13 +61,13 @@ class Proposal:
 def plan(job: Job) -> Plan:
     """The plan of `job`. Raises ConfigError when the budget covers less than baseline, test and one step."""
     split = job.split
-    baseline = _on(job, job.baseline, split.val)
+    baseline = spend_on(job, job.baseline, split.val)
     strategy = job.strategy_for_search()
     longest = nlargest(
         LONGEST, (*split.train, *split.val), key=lambda row: sum(map(len, map(str, row.inputs.values())))
     )
     rollout = dearest(_rollout(job, job.baseline, example) for example in longest)
-    step = rollout.times(strategy.start_cost + strategy.race_cost) + _reflection(job)
+    step = rollout.times(strategy.start_cost + len(split.val)) + _reflection(job)
     share = sealed_share(job, job.baseline, None)
     groups = len({example.group or example.id for example in split.test})
     made = Plan(
@@ -93,7 +93,7 @@ def sealed_share(job: Job, best: Candidate, rollout: Spend | None) -> Spend:
     """
     if rollout is not None:
         return rollout.times(2 * len(job.split.test))
-    return _on(job, job.baseline, job.split.test) + _on(job, best, job.split.test)
+    return spend_on(job, job.baseline, job.split.test) + spend_on(job, best, job.split.test)
 
 
 def dearest(spends: Iterable[Spend]) -> Spend:
@@ -108,7 +108,8 @@ def dearest(spends: Iterable[Spend]) -> Spend:
     )
 
 
-def _on(job: Job, candidate: Candidate, rows: Iterable[Example]) -> Spend:
+def spend_on(job: Job, candidate: Candidate, rows: Iterable[Example]) -> Spend:
+    """What a candidate's rollouts on `rows` cost at the worst, each call tried once."""
     return sum((_rollout(job, candidate, example) for example in rows), Spend())
 
 

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Generator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,8 @@ from promptopt.core.budget import Budget, Spend
 from promptopt.core.candidate import Candidate
 from promptopt.core.guard import Verdict, judge_test, no_test_rows, nothing_better, untested
 from promptopt.core.sealed import Pair
-from promptopt.core.search import State, Told, replay
 from promptopt.core.selection import champion, prompt_tokens
+from promptopt.core.state import State, Told, replay
 from promptopt.errors import UserError
 from promptopt.store.ledger import FailedRows, Ledger
 from promptopt.store.run_dir import LEDGER, RESULT, write_json
@@ -46,6 +47,7 @@ class Result:
     """The part of `spent` that each purpose paid for: program, reflection, judge."""
     failures: tuple[FailedRows, ...]
     """Rollouts without a score."""
+    val_rows: int
     test_rows: int
     """Rows of the sealed test, opened or not."""
     opened: bool
@@ -73,11 +75,27 @@ class Result:
         return self.best if self.verdict == "PROMOTE" else self.baseline
 
     @property
+    def leader(self) -> Candidate:
+        """The champion; before the run's end the candidate to beat, which may lead on few val rows."""
+        unfinished = self.stop_reason == INTERRUPTED and not self.opened
+        return self.state.candidates.get(self.state.incumbent, self.best) if unfinished else self.best
+
+    @cached_property
+    def origins(self) -> Mapping[str, Told]:
+        """The step that each scored candidate came from; where several made the same one, the first that won."""
+        made = [(told.candidate.id, told) for told in self.steps if told.candidate and told.outcome != "completed"]
+        return dict(sorted(made, key=lambda pair: (pair[1].outcome == "won", -pair[1].step)))
+
+    @property
     def val(self) -> dict[str, Any]:
-        """Selection scores, optimistic: the best of many always looks better than it is. None before there are any."""
+        """Selection scores, optimistic: the best of many always looks better than it is. None before there are any.
+
+        `rows` says on how many rows of val each arm is known: the baseline is not always run on all of them.
+        """
         arms = {"baseline": self.baseline.id, "best": self.best.id}
         means = {arm: self.state.mean(name) if name in self.state.val else None for arm, name in arms.items()}
-        return {**means, "optimistic": True}
+        rows = {arm: len(self.state.val.get(name, ())) for arm, name in arms.items()}
+        return {**means, "rows": rows, "optimistic": True}
 
     def to_json(self) -> dict[str, Any]:
         """The contract of result.json."""
@@ -99,7 +117,7 @@ class Result:
         }
 
     def to_frame(self) -> pandas.DataFrame:
-        """One row a step: operator, outcome, val mean over the rows it ran on, and what it changed."""
+        """One row a step: operator, outcome, val mean over the rows that it ran, and what it changed."""
         import pandas
 
         rows = [
@@ -111,6 +129,7 @@ class Result:
                 "parent": told.parent,
                 "val": _mean(told),
                 "val_rows": len(told.scores),
+                "saved": told.saved,
                 "prompt_tokens": prompt_tokens(told.candidate) if told.candidate else None,
                 "tokens": told.tokens,
                 "reason": told.reason,
@@ -192,6 +211,7 @@ def read_result(ledger: Ledger, directory: Path) -> Result:
         by_purpose={purpose: ledger.spent(purpose) for purpose in ("program", "reflection", "judge")},
         failures=ledger.failures(),
         opened=bool(opened),
+        val_rows=job["val_rows"],
         test_rows=job["test_rows"],
         name=job["name"],
         directory=directory,

@@ -12,13 +12,14 @@ from pathlib import Path
 from promptopt.core.budget import Budget, Spend
 from promptopt.core.candidate import Candidate
 from promptopt.core.rollout import Failure, Rollout, Score
-from promptopt.core.search import Told
+from promptopt.core.state import Told
 from promptopt.lm.message import Purpose, Reply, Request, Scope
 from promptopt.result import Result, rebuild
 from promptopt.store.ledger import Ledger
 from promptopt.store.run_dir import LEDGER
 
 BASELINE = Candidate({"system": "Name the team.\nBe brief.", "user": "{text}"})
+VAL_ROWS = 20
 TEST_ROWS = 40
 
 
@@ -39,21 +40,28 @@ class Story:
     """Input tokens of one call for each purpose."""
 
 
-def told(number: int, outcome: str, candidate: Candidate, right: int, **more: object) -> Told:
-    """A step whose candidate was right on `right` of 20 val rows."""
-    scores = {f"v{i}": float(i < right) for i in range(20)}
-    return Told(number, str(more.pop("operator", "rules")), outcome, candidate, scores=scores, **more)  # type: ignore[arg-type]
+def told(number: int, outcome: str, candidate: Candidate, right: int, ran: int = VAL_ROWS, **more: object) -> Told:
+    """A step whose candidate was right on the first `right` of the `ran` val rows that it ran."""
+    val = {candidate.id: {f"v{i}": float(i < right) for i in range(ran)}}
+    operator = str(more.pop("operator", "rules"))
+    return Told(number, operator, outcome, candidate, val=val, saved=VAL_ROWS - ran, **more)  # type: ignore[arg-type]
 
 
-def start(right: int = 5) -> Told:
-    return told(0, "baseline", BASELINE, right, operator="baseline", note="the program as it is")
+def start(right: int = 5, ran: int = VAL_ROWS) -> Told:
+    return told(0, "baseline", BASELINE, right, ran, operator="baseline", note="the program as it is")
 
 
 def write(folder: Path, story: Story) -> Result:
     """Write a story's ledger below `folder` and read its result back."""
     directory = folder / "runs" / "banking"
     directory.mkdir(parents=True)
-    about = {"baseline": BASELINE.to_json(), "val_rows": 20, "test_rows": TEST_ROWS, "select": "one_se", "seed": 0}
+    about = {
+        "baseline": BASELINE.to_json(),
+        "val_rows": VAL_ROWS,
+        "test_rows": TEST_ROWS,
+        "select": "one_se",
+        "seed": 0,
+    }
     Ledger.create(directory / LEDGER, {"run_id": "r", "job": {**about, "name": story.name}})
     with closing(Ledger(directory / LEDGER, Budget())) as ledger:
         for purpose, tokens in story.calls.items():

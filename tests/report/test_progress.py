@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from promptopt.core.budget import Budget, Spend
-from promptopt.core.search import Told
+from promptopt.core.state import Told
 from promptopt.execute.progress import Progress, Running
 from promptopt.report.progress import Bars, Lines, drawn, seconds_left, watching
 

@@ -12,13 +12,14 @@ from stories import BASELINE, Story, start, told, write
 
 from promptopt.core.candidate import Demo
 from promptopt.core.rollout import Failure
+from promptopt.core.state import Told
 from promptopt.report.advice import Condition
 from promptopt.report.terminal import report, summary
 from promptopt.result import Result
 
 BEST = BASELINE.with_text("system", "Name the team.\nBe brief.\nOtters are red.")
 SECOND = BEST.with_demos("prompt", (Demo("e7", {"text": "q"}, "red"),))
-WON = told(1, "won", BEST, 15, parent=BASELINE.id, note="add to system: Otters are red.")
+WON = told(1, "won", BEST, 15, parent=BASELINE.id, gain=0.5, note="add to system: Otters are red.")
 PROMOTED = Story([start(), WON], (0.2, 0.8), BEST)
 
 
@@ -82,20 +83,20 @@ def test_candidates_hang_below_their_parents(tmp_path: Path) -> None:
     ]
     lines = shown(write(tmp_path, Story(steps, (0.2, 0.8), SECOND))).splitlines()
     depth = {
-        word: next(line for line in lines if f", {word}" in line and "row" in line).index(outcome)
+        word: next(line for line in lines if outcome in line and f", {word}: " in line).index(outcome)
         for word, outcome in (("rules", "won"), ("demos", "won"), ("rewrite", "behind"))
     }
     assert depth["demos"] > depth["rules"] == depth["rewrite"]
-    assert "(champion)" in next(line for line in lines if ", demos" in line)
+    assert "(champion, 0.950 on 20 rows)" in next(line for line in lines if ", demos: " in line and "won" in line)
 
 
 def test_refusals_operators_and_failures_are_counted(tmp_path: Path) -> None:
-    steps = [start(), WON, told(2, "refused", BEST, 0, refused={"too long": 2, "unchanged": 1})]
+    steps = [start(), WON, Told(2, "rules", "refused", refused={"too long": 2, "unchanged": 1})]
     story = Story(steps, (0.2, 0.8), BEST, failure=Failure("timeout", "the rollout took longer than 3 s"))
     text = flat(shown(write(tmp_path, story)))
     assert "too long: 2; unchanged: 1" in text
     assert "1 on val: timeout, such as the rollout took longer than 3 s" in text
-    assert "rules 2 1" in text
+    assert "rules 2 1 +0.500 0" in text
 
 
 NEXT = {
@@ -127,7 +128,8 @@ def test_an_unfinished_run_has_no_verdict(tmp_path: Path) -> None:
 def test_a_run_without_any_step_has_a_report(tmp_path: Path) -> None:
     result = write(tmp_path, Story(finished=False))
     assert "INTERRUPTED: 0 steps so far" in flat(shown(result, condition="interrupted"))
-    assert result.to_json()["val"] == {"baseline": None, "best": None, "optimistic": True}
+    nothing = {"baseline": None, "best": None, "rows": {"baseline": 0, "best": 0}, "optimistic": True}
+    assert result.to_json()["val"] == nothing
 
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\u202e[bold]x[/bold]"

@@ -207,8 +207,12 @@ class StrategySettings(Settings):
     """Just before its child is assembled, step i takes over the incumbent as of step i - rebase; at most pipeline."""
     minibatch: int = Field(default=8, ge=1)
     """Train rows that a step runs its parent on, and reflects about."""
-    block: int = Field(default=16, ge=1)
+    block: int = Field(default=8, ge=1)
     """Val rows that a race evaluates at a time, before it decides whether to go on."""
+    target: float | None = Field(default=None, gt=0, le=1)
+    """Stop as soon as a candidate scores this on all val rows; null: use the budget."""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop after so many proposals in a row that did not win; null: use the budget."""
     max_prompt_tokens: int | None = Field(default=None, ge=1)
     """No candidate's texts and demos together may be longer, at four bytes a token; null: 4000."""
     max_demos: int = Field(default=16, ge=0)

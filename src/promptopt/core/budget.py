@@ -7,11 +7,17 @@ is *set aside* before the search starts and released when the test opens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import math
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from typing import Any, Literal
 
 Room = Literal["yes", "wait", "never"]
+
+ENOUGH_CALLS = 32
+"""Settled calls from which on it is known how far worst cases are from the truth."""
+LIKELY = 1.5
+"""How much fuller than the fullest call so far later ones are taken to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,10 @@ class Spend:
         """This spend, `n` times."""
         return Spend(*(figure * n for figure in self.figures))
 
+    def over(self, n: int) -> Spend:
+        """An `n`-th of this spend, rounded up."""
+        return Spend(*(-(-figure // n) for figure in self.figures[:-1]), usd=self.usd / n)
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -77,6 +87,25 @@ class Budget:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Fullness:
+    """How near answered calls have come to their worst case: the largest share of each figure."""
+
+    calls: int = 0
+    tokens_in: float = 0.0
+    tokens_out: float = 0.0
+    usd: float = 0.0
+
+    def after(self, worst: Spend, true: Spend) -> Fullness:
+        """With one more answered call."""
+        return Fullness(
+            self.calls + 1,
+            max(self.tokens_in, true.tokens_in / (worst.tokens_in or 1)),
+            max(self.tokens_out, true.tokens_out / (worst.tokens_out or 1)),
+            max(self.usd, float(true.usd / (worst.usd or 1))),
+        )
+
+
 class Account:
     """Spent, reserved and set aside against the caps. Bookkeeping only: no clock, no I/O."""
 
@@ -85,6 +114,7 @@ class Account:
         self.spent = spent
         self.reserved = Spend()
         self.aside = Spend()
+        self.fullness = Fullness()
 
     def set_aside(self, share: Spend) -> bool:
         """Keep `share` out of the search's reach until `release`; False, and nothing changes, when it does not fit."""
@@ -115,3 +145,16 @@ class Account:
         """Replace a reservation by what the call truly cost."""
         self.reserved -= worst
         self.spent += true
+
+    def likely(self, worst: Spend) -> Spend:
+        """What calls that cost `worst` at the worst will hardly pass: with room to spare above the fullest of those
+        settled so far. Worst cases count bytes as tokens, which is several times too much."""
+        full = self.fullness
+        if full.calls < ENOUGH_CALLS:
+            return worst
+        return replace(
+            worst,
+            tokens_in=math.ceil(worst.tokens_in * min(1.0, LIKELY * full.tokens_in)),
+            tokens_out=math.ceil(worst.tokens_out * min(1.0, LIKELY * full.tokens_out)),
+            usd=worst.usd * Decimal(min(1.0, LIKELY * full.usd)),
+        )

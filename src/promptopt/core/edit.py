@@ -12,18 +12,21 @@ from typing import Any
 
 from promptopt.core.candidate import Candidate, Component, Demo
 from promptopt.core.example import Example
+from promptopt.core.merge import merge_text
 from promptopt.core.rollout import Rollout
 
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """A component's whole text, new."""
+    """A component's whole text, new; `base` is the text it was written from."""
 
     component: str
     text: str
+    base: str
 
     def apply(self, candidate: Candidate) -> Candidate:
-        return candidate.with_text(self.component, self.text)
+        now = candidate.components[self.component]
+        return candidate.with_text(self.component, merge_text(self.base, now, self.text))
 
     @property
     def note(self) -> str:
@@ -49,6 +52,26 @@ class AddLines:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoveText:
+    """A passage to take out of a component, a line or a sentence; without it the component stays as it is."""
+
+    component: str
+    passage: str
+
+    def apply(self, candidate: Candidate) -> Candidate:
+        before, found, after = candidate.components[self.component].partition(self.passage)
+        if not found:
+            return candidate
+        glue = "\n" if before.endswith("\n") or after.startswith("\n") else " "
+        text = glue.join(part for part in (before.strip(), after.strip()) if part)
+        return candidate.with_text(self.component, text) if text else candidate
+
+    @property
+    def note(self) -> str:
+        return f"remove from {self.component}: {one_line(self.passage)}"
+
+
+@dataclass(frozen=True, slots=True)
 class SetDemos:
     """The demos of one slot, replaced."""
 
@@ -60,10 +83,45 @@ class SetDemos:
 
     @property
     def note(self) -> str:
-        return f"{len(self.demos)} demos in {self.slot}: {one_line(', '.join(d.example_id for d in self.demos))}"
+        return f"{len(self.demos)} demos in {self.slot}: {_ids(self.demos)}"
 
 
-Edit = Rewrite | AddLines | SetDemos
+@dataclass(frozen=True, slots=True)
+class ChangeDemos:
+    """Demos of one slot taken out, by the id of their row, and others put behind the rest."""
+
+    slot: str
+    drop: tuple[str, ...] = ()
+    add: tuple[Demo, ...] = ()
+
+    def apply(self, candidate: Candidate) -> Candidate:
+        new = {demo.example_id for demo in self.add}
+        kept = [demo for demo in candidate.demos.get(self.slot, ()) if demo.example_id not in {*self.drop, *new}]
+        return candidate.with_demos(self.slot, (*kept, *self.add))
+
+    @property
+    def note(self) -> str:
+        parts = [f"add {_ids(self.add)}"] * bool(self.add) + [f"drop {', '.join(self.drop)}"] * bool(self.drop)
+        return f"demos in {self.slot}: {one_line(', '.join(parts))}"
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Several edits, one after the other."""
+
+    edits: tuple[Edit, ...]
+
+    def apply(self, candidate: Candidate) -> Candidate:
+        for edit in self.edits:
+            candidate = edit.apply(candidate)
+        return candidate
+
+    @property
+    def note(self) -> str:
+        return one_line("; ".join(edit.note for edit in self.edits))
+
+
+Edit = Rewrite | AddLines | RemoveText | SetDemos | ChangeDemos | Together
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +139,8 @@ class Brief:
     parent: Candidate
     component: Component
     """The component to change; its `text` is the parent's."""
+    original: str
+    """The component's text as the user wrote it."""
     evidence: tuple[Evidence, ...]
     train: tuple[Example, ...]
     """Rows that may serve as demos."""
@@ -89,10 +149,10 @@ class Brief:
     max_demos: int
     max_bytes: int
     """A candidate's texts and demos together may not be longer."""
-    rejected: tuple[str, ...]
-    """Notes of earlier edits that did not help, newest last."""
-    seed: tuple[int, int]
-    """Where an operator's own random draws come from: the run's seed and the step."""
+    rejected: Mapping[str, str]
+    """Notes of earlier edits that did not help, and why; newest last."""
+    seed: tuple[int, ...]
+    """Where an operator's own random draws come from: the run's seed, the step, and the place among its briefs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,3 +173,7 @@ def one_line(text: str, width: int = 160) -> str:
     """`text` on one line of at most `width` characters."""
     flat = " ".join(text.split())
     return flat if len(flat) <= width else flat[: width - 1] + "…"
+
+
+def _ids(demos: tuple[Demo, ...]) -> str:
+    return one_line(", ".join(demo.example_id for demo in demos))

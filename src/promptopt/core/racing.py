@@ -1,57 +1,121 @@
-"""When a race on val is over: futility rules for a child against the incumbent, on the same rows.
+"""Racing a child against the incumbent on the same val rows: which rows, in which order, and when it is over.
 
-Stopping early for futility needs no error control, because the sealed test alone supports the claim.
+A race runs on rows whose score under the incumbent is known, and begins with those that leave room for improvement:
+a child that mends none of them will not win. Stopping early for futility needs no error control, because the sealed
+test alone supports the claim.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from random import Random
-from typing import TypeVar
 
-T = TypeVar("T")
+Scores = Mapping[str, float | None]
 
-BEHIND_Z = 1.0
+ROOM = 6.0
+"""Room for improvement that a race's rows must leave, in whole scores: fewer failures cannot rank children."""
+LEAST_ROWS = 12
+"""Rows of the shortest race."""
+LEAST_TO_SHRINK = 36
+"""Rows of the shortest race of a child that need only be as good: it takes more to see that nothing broke."""
+FIRST_LOOK = 8
+"""Rows of a race's first block."""
+BEHIND_Z = 0.5
 """Standard errors by which a child must trail to be clearly behind."""
+AHEAD_Z = 0.5
+"""Standard errors by which a child must lead to take the incumbent's place."""
 MAX_MISSING = 0.2
 """Share of missing scores above which a child is dropped: a prompt that makes calls fail is no better prompt."""
 
 
-def blocks(rows: Sequence[T], size: int, rng: Random) -> list[tuple[T, ...]]:
-    """`rows` in a random order fixed by `rng`, cut into blocks of `size`; the last may be shorter."""
-    order = list(rows)
-    rng.shuffle(order)
-    return [tuple(order[start : start + size]) for start in range(0, len(order), size)]
+def deep_enough(scores: Scores, least: int = LEAST_ROWS) -> bool:
+    """Whether these rows of an incumbent, at least `least`, leave enough room to see who improves on it."""
+    return len(scores) >= least and sum(1 - value for value in scores.values() if value is not None) >= ROOM
 
 
-def futile(child: Mapping[str, float | None], incumbent: Mapping[str, float | None], rows: Sequence[str]) -> str | None:
-    """Why the child should run no further, or None to go on.
+def field(incumbent: Scores, rng: Random, least: int = LEAST_ROWS) -> Scores:
+    """The rows of a race: as many of the known ones, drawn at random, as it takes to be deep enough."""
+    rows: dict[str, float | None] = {}
+    for row in rng.sample(sorted(incumbent), len(incumbent)):
+        if deep_enough(rows, least):
+            break
+        rows[row] = incumbent[row]
+    return rows
 
-    `child` holds the scores so far by row, `incumbent` the known scores of its rival, `rows` all val rows. The exact
-    bound asks whether the child could still lead if every remaining row were right.
-    """
-    missing = sum(value is None for value in child.values())
-    if missing > MAX_MISSING * len(child) and missing > 1:
-        return f"{missing} of {len(child)} rows failed"
-    gains = gaps(child, incumbent)
-    if not gains:
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a child does against the incumbent so far."""
+
+    n: int
+    gain: float
+    """Mean difference over all rows of the race, estimated from the rows run."""
+    error: float
+    """Its standard error."""
+
+
+class Race:
+    """One race's plan: the incumbent's rows in two strata, those with room for improvement first."""
+
+    def __init__(self, incumbent: Scores, block: int, *, shrinking: bool = False) -> None:
+        """A `shrinking` child has nothing to mend, only something to break: its race opens with the good rows."""
+        self.incumbent = {row: value for row, value in incumbent.items() if value is not None}
+        self.shrinking = shrinking
+        mean = sum(self.incumbent.values()) / max(1, len(self.incumbent))
+        low = [row for row, value in self.incumbent.items() if value <= mean and value < 1]
+        high = [row for row in self.incumbent if row not in set(low)]
+        self._strata = [rows for rows in (low, high) if rows]
+        opening = ((high or low) if shrinking else (low or high))[:FIRST_LOOK]
+        rest = [row for row in self.incumbent if row not in set(opening)]
+        blocks = [opening, *(rest[start : start + block] for start in range(0, len(rest), block))]
+        self.blocks = [rows for rows in blocks if rows]
+
+    def standing(self, child: Scores) -> Standing:
+        """The stratified estimate: rows are not run in random order, so each stratum counts by its true share."""
+        n, gain, variance = 0, 0.0, 0.0
+        for rows in self._strata:
+            found = gaps({row: child[row] for row in rows if row in child}, self.incumbent)
+            share = len(rows) / len(self.incumbent)
+            n += len(found)
+            gain += share * sum(found) / max(1, len(found))
+            variance += share**2 * standard_error(found) ** 2
+        return Standing(n, gain, math.sqrt(variance))
+
+    def futile(self, child: Scores) -> str | None:
+        """Why the child should run no further, or None to go on. `child` holds its scores so far, by row."""
+        missing = sum(value is None for value in child.values())
+        if missing > MAX_MISSING * len(child) and missing > 1:
+            return f"{missing} of {len(child)} rows failed"
+        found = gaps(child, self.incumbent)
+        if not self.shrinking and max(found, default=0.0) <= 0:
+            return f"mends none of {len(found)} rows"
+        still_open = sum(1 - value for row, value in self.incumbent.items() if row not in child)
+        if sum(found) + still_open < 0 or (sum(found) + still_open == 0 and not self.shrinking):
+            return f"cannot catch up after {len(found)} rows"
+        now = self.standing(child)
+        if now.gain + BEHIND_Z * now.error < 0:
+            return f"behind by {-now.gain:.2f} after {now.n} rows"
         return None
-    ahead = sum(gains)
-    open_rows = [incumbent.get(row) for row in rows if row not in child]
-    if ahead + sum(1 - value for value in open_rows if value is not None) <= 0:
-        return f"cannot catch up after {len(gains)} rows"
-    mean, error = ahead / len(gains), standard_error(gains)
-    if mean < 0 and mean + BEHIND_Z * error < 0:
-        return f"behind by {-mean:.2f} after {len(gains)} rows"
-    if mean <= 0 and len(child) >= len(rows) / 2:
-        return f"no lead after {len(gains)} rows"
-    return None
+
+    def won(self, child: Scores) -> bool:
+        """Whether a child that ran on all rows takes the incumbent's place."""
+        now = self.standing(child)
+        if self.shrinking:
+            return now.n > 0 and now.gain >= 0
+        return now.gain > 0 and now.gain >= AHEAD_Z * now.error
 
 
-def gaps(scores: Mapping[str, float | None], other: Mapping[str, float | None]) -> list[float]:
+def gaps(scores: Scores, other: Scores) -> list[float]:
     """`scores` less `other`, on the rows where both have one."""
     return [a - b for row, a in scores.items() if a is not None and (b := other.get(row)) is not None]
+
+
+def paired_gain(scores: Scores, other: Scores) -> float:
+    """The mean difference over the rows where both have a score; 0.0 when there are none."""
+    found = gaps(scores, other)
+    return sum(found) / len(found) if found else 0.0
 
 
 def standard_error(values: Sequence[float]) -> float:

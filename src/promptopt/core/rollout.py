@@ -106,6 +106,12 @@ class Rollout:
         """The score's value, None when it is missing."""
         return None if self.score is None else self.score.value
 
+    @property
+    def tokens(self) -> int:
+        """What its calls read and wrote, estimated by length: models count differently, this never changes."""
+        sent = sum(len(str(message.get("content"))) for turn in self.trace for message in turn.messages)
+        return (sent + sum(len(turn.reply) for turn in self.trace)) // 4
+
     def to_json(self) -> dict[str, Any]:
         """Everything, as plain JSON values as far as the output is one."""
         score = self.score

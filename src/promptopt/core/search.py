@@ -5,32 +5,29 @@ a proposal, its turn to rebase), is sent the results, and returns what it has to
 steps start and race, and folds what they told. Nothing here does I/O, so the same events give the same state:
 
 - step i starts from the state after at most i - pipeline + 1 folds, and draws from (seed, i) alone;
-- just before its child is assembled it waits for its *turn*: the state after i - rebase + 1 folds, and room for a race;
+- just before its child is assembled it waits for its *turn*: the state after i - rebase + 1 folds, and the rollouts
+  that its race may use;
 - steps are folded in the order of their numbers, however they finish.
 
-Step 0 is the baseline; nothing else starts before it is folded.
+Step 0 is the baseline; nothing else starts before it is folded. When no further proposal may start, the strategy
+completes its finalists on all of val, for which rollouts were kept.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Generator, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from promptopt.core.candidate import Candidate
 from promptopt.core.edit import Brief
 from promptopt.core.example import Example
-from promptopt.core.racing import gaps
-
-Outcome = Literal["baseline", "won", "lost", "behind", "refused", "repeat", "failed", "no_room"]
+from promptopt.core.state import State, Told
 
 CAP = "budget: "
 """How the reason of a stop by a cap begins."""
 OUT_OF_ROLLOUTS = f"{CAP}rollouts"
 """The reason of a stop for want of rollouts; steps still in flight then will not race either, and can be cut short."""
-EXPECTED_RACE = 0.5
-"""The part of all val rows that a race is expected to use, when it is decided whether one more step may start."""
 IDLE_LIMIT = 24
 """Steps in a row that ran nothing new before the search gives up: proposals have run dry."""
 
@@ -45,142 +42,28 @@ class Evaluate:
 
 @dataclass(frozen=True, slots=True)
 class Propose:
-    """Ask an operator for an edit; answered by a Proposal."""
+    """Ask an operator for an edit, of each brief one; answered by one Proposal of all edits together."""
 
     operator: str
-    brief: Brief
+    briefs: tuple[Brief, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A step's turn to race."""
+
+    state: State
+    """What to rebase on."""
+    room: int
+    """Rollouts that the race may use."""
 
 
 @dataclass(frozen=True, slots=True)
 class AwaitTurn:
-    """Ask for the state to rebase on; answered by a State, or None when no room is left for a race."""
+    """Ask for the turn to race; answered by a Turn, or None when no room is left for a race."""
 
 
 Work = Evaluate | Propose | AwaitTurn
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What a finished step tells: one event of the run."""
-
-    step: int
-    operator: str
-    outcome: Outcome
-    candidate: Candidate | None = None
-    parent: str | None = None
-    scores: Mapping[str, float | None] = field(default_factory=dict[str, "float | None"])
-    """The candidate's scores on val rows, by example id; None where one is missing."""
-    note: str = ""
-    reason: str = ""
-    """Why the outcome is what it is, in a few words."""
-    refused: Mapping[str, int] = field(default_factory=dict[str, int])
-    tokens: int = 0
-    rolled: tuple[tuple[str, str], ...] = ()
-    """Every (candidate id, example id) that the step asked for; the engine fills it in."""
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "operator": self.operator,
-            "outcome": self.outcome,
-            "candidate": self.candidate.to_json() if self.candidate else None,
-            "parent": self.parent,
-            "scores": dict(self.scores),
-            "note": self.note,
-            "reason": self.reason,
-            "refused": dict(self.refused),
-            "tokens": self.tokens,
-            "rolled": [list(pair) for pair in self.rolled],
-        }
-
-    @staticmethod
-    def from_json(step: int, body: Mapping[str, Any]) -> Told:
-        """Read back what `to_json` wrote."""
-        fields = dict(body)
-        fields["candidate"] = Candidate.from_json(body["candidate"]) if body["candidate"] else None
-        fields["rolled"] = tuple((pair[0], pair[1]) for pair in body["rolled"])
-        return Told(step, **fields)
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """How an operator has done so far."""
-
-    tries: int = 0
-    wins: int = 0
-    tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """Everything the folded steps have told. Immutable: a step may hold on to the one it started from."""
-
-    folded: int = 0
-    candidates: Mapping[str, Candidate] = field(default_factory=dict[str, Candidate])
-    val: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict[str, "Mapping[str, float | None]"])
-    """Known val scores by candidate id and example id."""
-    incumbent: str = ""
-    baseline: str = ""
-    tallies: Mapping[str, Tally] = field(default_factory=dict[str, Tally])
-    rejected: tuple[str, ...] = ()
-    refused: Mapping[str, int] = field(default_factory=dict[str, int])
-    rollouts: int = 0
-    """Distinct (candidate, example) pairs so far."""
-    idle: int = 0
-    """Steps in a row that ran nothing new."""
-
-    def fold(self, told: Told, fresh: int) -> State:
-        """The state after `told`, of whose rollouts `fresh` are new."""
-        had = self.tallies.get(told.operator, Tally())
-        won = told.outcome == "won"
-        tally = Tally(had.tries + 1, had.wins + won, had.tokens + told.tokens)
-        refused = dict(self.refused)
-        for reason, count in told.refused.items():
-            refused[reason] = refused.get(reason, 0) + count
-        state = replace(
-            self,
-            folded=self.folded + 1,
-            refused=refused,
-            rollouts=self.rollouts + fresh,
-            idle=0 if fresh else self.idle + 1,
-            tallies={**self.tallies, told.operator: tally} if told.outcome != "no_room" else self.tallies,
-            rejected=(*self.rejected, told.note)[-40:] if told.outcome in ("lost", "behind") else self.rejected,
-        )
-        if told.candidate is None or not told.scores:
-            return state
-        name = told.candidate.id
-        state = replace(
-            state,
-            candidates={**self.candidates, name: told.candidate},
-            val={**self.val, name: {**self.val.get(name, {}), **told.scores}},
-        )
-        if told.outcome == "baseline":
-            return replace(state, baseline=name, incumbent=name)
-        return replace(state, incumbent=name) if self._overtaken_by(told) else state
-
-    def mean(self, candidate_id: str) -> float:
-        """A candidate's mean over its known val scores; 0.0 when it has none."""
-        known = [value for value in self.val[candidate_id].values() if value is not None]
-        return sum(known) / len(known) if known else 0.0
-
-    def _overtaken_by(self, told: Told) -> bool:
-        """Two steps that raced side by side may both win; the better one stays."""
-        return told.outcome == "won" and paired_gain(told.scores, self.val[self.incumbent]) > 0
-
-
-def replay(tolds: Iterable[Told]) -> State:
-    """The state after these steps, in their order."""
-    state, seen = State(), set[tuple[str, str]]()
-    for told in tolds:
-        fresh = set(told.rolled) - seen
-        seen |= fresh
-        state = state.fold(told, len(fresh))
-    return state
-
-
-def paired_gain(scores: Mapping[str, float | None], other: Mapping[str, float | None]) -> float:
-    """The mean difference over the rows where both have a score; 0.0 when there are none."""
-    found = gaps(scores, other)
-    return sum(found) / len(found) if found else 0.0
 
 
 Steps = Generator[Work, Any, Told]
@@ -195,8 +78,16 @@ class Strategy(Protocol):
         ...
 
     @property
-    def race_cost(self) -> int:
-        """Most rollouts a step may ask for after its turn."""
+    def least_race(self) -> int:
+        """Fewest rollouts that a race is worth starting with."""
+        ...
+
+    def race_cost(self, state: State) -> int:
+        """Most rollouts a race may ask for when its turn comes at this state."""
+        ...
+
+    def finish_cost(self, state: State) -> int:
+        """Rollouts to keep for `finish`."""
         ...
 
     def baseline(self) -> Steps:
@@ -205,6 +96,14 @@ class Strategy(Protocol):
 
     def step(self, number: int, state: State) -> Steps:
         """One proposal's lineage, from the state it starts with."""
+        ...
+
+    def finish(self, number: int, state: State, room: int | None) -> Steps | None:
+        """A last step that completes a finalist within `room` rollouts (None: no cap), or None when all is done."""
+        ...
+
+    def enough(self, state: State) -> str | None:
+        """Why the search should propose no further, or None to go on."""
         ...
 
 
@@ -219,7 +118,7 @@ class Ask:
 class Search:
     """Orders steps, folds what they tell, and keeps the rollout cap.
 
-    Every decision happens at a fold, in step order, from settled rollouts plus the worst case of the steps in flight:
+    Every decision happens at a fold, in step order, from settled rollouts plus what the steps in flight may still use:
     so it does not depend on how fast anything ran.
     """
 
@@ -230,40 +129,50 @@ class Search:
         self.max_rollouts = max_rollouts
         self.state = State()
         self.stop_reason: str | None = None
+        self.finishing = False
+        """Whether proposals are over and finalists are being completed."""
         self._asked = 0
-        self._turns: dict[int, State | None] = {}
+        self._turns: dict[int, Turn | None] = {}
         self._waiting: list[int] = []
-        self._seen: set[tuple[str, str]] = set()
+        self._lost = 0
+        """Rollouts that steps which were cut short may have used."""
+        self._ended = False
 
     def ask(self) -> list[Ask]:
         """The steps that may start now. Call it once before the first fold and once after each."""
         asks: list[Ask] = []
+        if self.state.folded and not self.stop_reason and (enough := self._enough()):
+            self.stop(enough)
         while self._may_start(self._asked):
-            number = self._asked
-            work = self.strategy.step(number, self.state) if number else self.strategy.baseline()
-            asks.append(Ask(number, work))
-            if number:
-                self._waiting.append(number)
+            asks.append(Ask(self._asked, self._begin(self._asked)))
             self._asked += 1
         self._give_turns()
+        if self.stop_reason and self.state.folded and not self.in_flight and not self._ended:
+            self.finishing = True
+            room = None if self.max_rollouts is None else self.max_rollouts - self.state.rollouts - self._lost
+            work = self.strategy.finish(self._asked, self.state, room)
+            if work:
+                asks.append(Ask(self._asked, work))
+                self._asked += 1
         return asks
 
     def tell(self, told: Told) -> None:
         """Fold the oldest step in flight. Raises ValueError for any other step."""
         if told.step != self.state.folded:
             raise ValueError(f"step {told.step} told before step {self.state.folded}")
-        fresh = set(told.rolled) - self._seen
-        self._seen |= fresh
         self._turns.pop(told.step, None)
         if told.step in self._waiting:
             self._waiting.remove(told.step)
-        self.state = self.state.fold(told, len(fresh))
+        before, self.state = self.state.rollouts, self.state.fold(told)
+        if told.outcome == "no_room":
+            self._lost += max(0, self.strategy.start_cost - (self.state.rollouts - before))
+            self._ended = self.finishing
 
     def has_turn(self, number: int) -> bool:
         return number in self._turns
 
-    def turn(self, number: int) -> State | None:
-        """The state that step `number` rebases on, or None when there is no room for its race."""
+    def turn(self, number: int) -> Turn | None:
+        """The turn of step `number`, or None when there is no room for its race."""
         return self._turns[number]
 
     @property
@@ -273,22 +182,30 @@ class Search:
 
     @property
     def done(self) -> bool:
-        return not self.in_flight and self.stop_reason is not None
+        return not self.in_flight and self.finishing
 
     def stop(self, reason: str) -> None:
-        """Start no further step; the first reason stays."""
+        """Start no further proposal; the first reason stays."""
         self.stop_reason = self.stop_reason or reason
+
+    def _begin(self, number: int) -> Steps:
+        if number == 0:
+            return self.strategy.baseline()
+        self._waiting.append(number)
+        return self.strategy.step(number, self.state)
+
+    def _enough(self) -> str | None:
+        if self.state.idle >= IDLE_LIMIT:
+            return f"no new proposals: the last {IDLE_LIMIT} were refused or repeats"
+        return self.strategy.enough(self.state)
 
     def _may_start(self, number: int) -> bool:
         if number == 0:
             return True
-        if self.state.idle >= IDLE_LIMIT:
-            self.stop(f"no new proposals: the last {IDLE_LIMIT} were refused or repeats")
         if self.stop_reason or self.state.folded == 0 or number >= self.state.folded + self.pipeline:
             return False
         unraced = sum(number not in self._turns for number in self.in_flight)
-        races = self.strategy.race_cost * (1 + EXPECTED_RACE * unraced)
-        fits = self._fits(self.strategy.start_cost + math.ceil(races))
+        fits = self._free() >= self.strategy.start_cost + self.strategy.least_race * (1 + unraced)
         if not fits and not self.in_flight:
             self.stop(OUT_OF_ROLLOUTS)
         return fits
@@ -297,17 +214,20 @@ class Search:
         """Turns go out in step order; a race that does not fit waits for earlier steps to return what they left."""
         while self._waiting and self.state.folded > max(0, self._waiting[0] - self.rebase):
             number = self._waiting[0]
-            fits = self._fits(self.strategy.race_cost)
+            room = min(self.strategy.race_cost(self.state), self._free())
+            fits = room >= self.strategy.least_race
             if not fits and number > self.state.folded:
                 return
-            self._turns[number] = self.state if fits else None
+            self._turns[number] = Turn(self.state, int(room)) if fits else None
             if not fits:
                 self.stop(OUT_OF_ROLLOUTS)
             self._waiting.pop(0)
 
-    def _fits(self, rollouts: int) -> bool:
+    def _free(self) -> float:
+        """Rollouts that neither finished steps used nor steps in flight or finalists may need."""
         if self.max_rollouts is None:
-            return True
-        racing = sum(self._turns.get(number) is not None for number in self.in_flight)
-        held = len(self.in_flight) * self.strategy.start_cost + racing * self.strategy.race_cost
-        return self.state.rollouts + held + rollouts <= self.max_rollouts
+            return float("inf")
+        turns = [self._turns.get(number) for number in self.in_flight]
+        held = len(turns) * self.strategy.start_cost + sum(turn.room for turn in turns if turn)
+        used = self.state.rollouts + self._lost
+        return self.max_rollouts - used - held - self.strategy.finish_cost(self.state)

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from typing import Literal
 
 from promptopt.core.candidate import Candidate
-from promptopt.core.racing import gaps, standard_error
-from promptopt.core.search import State, paired_gain
+from promptopt.core.racing import gaps, paired_gain, standard_error
+from promptopt.core.state import State
 
 BYTES_A_TOKEN = 4
 """What a token is taken for where a length must not depend on the model."""

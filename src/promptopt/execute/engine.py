@@ -6,10 +6,10 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
-from promptopt.core.racing import MAX_MISSING
-from promptopt.core.search import CAP, OUT_OF_ROLLOUTS, Ask, AwaitTurn, Evaluate, Propose, Search, State, Told
+from promptopt.core.racing import MAX_MISSING, Scores
+from promptopt.core.search import CAP, OUT_OF_ROLLOUTS, Ask, AwaitTurn, Evaluate, Propose, Search, Turn
+from promptopt.core.state import Told
 from promptopt.errors import BaselineFailed, BudgetExhausted
 from promptopt.execute.runner import Runner
 from promptopt.store.ledger import Ledger
@@ -22,10 +22,13 @@ class Engine:
         """`splits` names each example's split, by id."""
         self.search, self.runner, self.ledger, self.splits = search, runner, ledger, splits
         self.on_fold: Callable[[Told], None] = lambda told: None
-        self._turns: dict[int, asyncio.Future[State | None]] = {}
+        self.on_finishing: Callable[[], None] = lambda: None
+        """Called once, when no further proposal starts and finalists are completed."""
+        self._turns: dict[int, asyncio.Future[Turn | None]] = {}
         self._tasks: dict[int, asyncio.Task[Told]] = {}
         self._pending: list[Ask] = []
         self._cut: str | None = None
+        self._finishing = False
 
     def replay(self) -> None:
         """Fold what the ledger tells. Steps that were in flight when the last session ended start again in `run`."""
@@ -46,10 +49,14 @@ class Engine:
             return
         try:
             while True:
-                for ask in [*self._pending, *self.search.ask()]:
-                    self._tasks[ask.number] = asyncio.create_task(self._drive(ask))
+                asks = [*self._pending, *self.search.ask()]
                 self._pending = []
-                if self.search.stop_reason == OUT_OF_ROLLOUTS:
+                if self.search.finishing and not self._finishing:
+                    self._finishing, self._cut = True, None
+                    self.on_finishing()
+                for ask in asks:
+                    self._tasks[ask.number] = asyncio.create_task(self._drive(ask))
+                if self.search.stop_reason == OUT_OF_ROLLOUTS and not self._finishing:
                     self.cut(OUT_OF_ROLLOUTS)
                 self._call_turns()
                 if not self.search.in_flight:
@@ -85,24 +92,27 @@ class Engine:
         return Told(number, "", "no_room", reason=self._cut)
 
     async def _drive(self, ask: Ask) -> Told:
-        rolled: list[tuple[str, str]] = []
-        answer: Any = None
+        seen: dict[str, dict[str, Scores]] = {"val": {}, "train": {}}
+        tokens, answer = 0, None
         while True:
             try:
                 work = ask.work.send(answer)
                 match work:
                     case Evaluate(candidate, examples):
-                        rolled += [(candidate.id, example.id) for example in examples]
                         split = self.splits[examples[0].id]
                         answer = await self.runner.evaluate(candidate, examples, step=ask.number, split=split)
+                        scores = {rollout.example_id: rollout.value for rollout in answer}
+                        seen[split][candidate.id] = {**seen[split].get(candidate.id, {}), **scores}
+                        tokens += sum(one.tokens for one in answer)
                     case Propose():
                         answer = await self.runner.propose(work, step=ask.number)
                     case AwaitTurn():
                         answer = await self._turn(ask.number)
             except StopIteration as stop:
-                return replace(stop.value, rolled=tuple(rolled))
+                told: Told = stop.value
+                return replace(told, tokens=told.tokens + tokens, val=seen["val"], train=seen["train"])
             except BudgetExhausted as spent:
-                return Told(ask.number, "", "no_room", reason=f"{CAP}{spent.cap}", rolled=tuple(rolled))
+                return Told(ask.number, "", "no_room", reason=f"{CAP}{spent.cap}", val=seen["val"], train=seen["train"])
 
     def _fold(self, told: Told) -> None:
         if told.outcome == "baseline":
@@ -118,9 +128,9 @@ class Engine:
         if told.outcome == "no_room" and told.reason.startswith(CAP):
             self.search.stop(told.reason)
 
-    def _turn(self, number: int) -> asyncio.Future[State | None]:
+    def _turn(self, number: int) -> asyncio.Future[Turn | None]:
         self.runner.check()
-        turn: asyncio.Future[State | None] = asyncio.get_running_loop().create_future()
+        turn: asyncio.Future[Turn | None] = asyncio.get_running_loop().create_future()
         self._turns[number] = turn
         self._call_turns()
         return turn

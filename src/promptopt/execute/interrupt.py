@@ -10,7 +10,7 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from promptopt.core.search import Told
+from promptopt.core.state import Told
 from promptopt.execute.progress import Running, Watch
 
 DRAINING = "interrupted: finishing the calls in flight. A second time ends it at once, and what is paid for is kept."

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 
 from promptopt.core.budget import Spend
 from promptopt.core.candidate import Candidate
-from promptopt.core.search import CAP, Search, Told
+from promptopt.core.search import CAP, Search
 from promptopt.core.selection import champion
 from promptopt.core.split import inputs_digest
+from promptopt.core.state import Told
 from promptopt.errors import BudgetExhausted, RunError
 from promptopt.execute.engine import Engine
 from promptopt.execute.progress import Progress, Running, Watch
@@ -26,7 +27,7 @@ from promptopt.store.run_dir import count_opening
 TEST_STEP = 1_000_000_000
 """The sealed test comes after every step of the search."""
 SLACK = 1.25
-"""The test's rows are taken to last this much longer than the latest rollouts when time is set aside for them."""
+"""Rows that are set aside for are taken to last and to cost this much more than those before."""
 
 
 @dataclass
@@ -51,6 +52,7 @@ class Optimization:
         )
         self.engine = Engine(self.search, self.runner, self.ledger, self.job.splits)
         self.engine.on_fold = self._folded
+        self.engine.on_finishing = self._finishing
         self._testing = False
         self._earlier, self._began = self.ledger.seconds(), time.monotonic()
         self._last_win = ""
@@ -116,9 +118,11 @@ class Optimization:
     def _share(self, best: Candidate) -> Spend:
         """What the test of `best` can cost, each call tried once."""
         if best.id not in self._shares or self._unknown_calls:
-            dearest = self.ledger.dearest_rollout(self.job.program.max_calls) if self._unknown_calls else None
-            self._shares[best.id] = sealed_share(self.job, best, dearest)
+            self._shares[best.id] = sealed_share(self.job, best, self._dearest())
         return self._shares[best.id]
+
+    def _dearest(self) -> Spend | None:
+        return self.ledger.dearest_rollout(self.job.program.max_calls) if self._unknown_calls else None
 
     def _champion(self) -> Candidate:
         if not self.search.state.baseline:
@@ -137,23 +141,52 @@ class Optimization:
         self._set_spend_aside()
         self.watch.folded(told)
 
+    def _finishing(self) -> None:
+        """What was kept for the finalists' remaining val rows may be used now."""
+        self._set_spend_aside()
+        self._set_time_aside()
+
     def _set_spend_aside(self) -> None:
-        """Keep what the present champion's test can cost; one that the budget cannot test is barred."""
+        """Keep what the present champion's test can cost; one that the budget cannot test is barred.
+
+        Before the finish that is, where there is room, the incumbent's remaining val rows and its test.
+        """
+        account = self.ledger.account
+        if (prospect := self._prospect()) and account.set_aside(self._with_failures(prospect)):
+            return
         while True:
             best = self._champion()
             share = self._share(best)
-            with_failures = replace(share, calls=math.ceil(share.calls * self.ledger.tries_per_answer()))
-            if self.ledger.account.set_aside(with_failures) or self.ledger.account.set_aside(share):
+            if account.set_aside(self._with_failures(share)) or account.set_aside(account.likely(share)):
                 return
             if best.id == self.job.baseline.id:
                 return
             self.barred.add(best.id)
 
+    def _prospect(self) -> Spend | None:
+        """What it takes to make the incumbent the champion and to test it; None when nothing is left to do for that.
+
+        Its remaining val rows are taken to cost what rollouts have cost so far: a finish that fails costs no verdict.
+        """
+        state = self.search.state
+        known = state.val.get(state.incumbent, {})
+        left = [row for row in self.job.split.val if row.id not in known]
+        if self.search.finishing or not known or not left or state.incumbent == state.baseline:
+            return None
+        spent = self.ledger.account.spent
+        finish = spent.times(math.ceil(SLACK * len(left))).over(max(1, spent.rollouts))
+        return self._share(state.candidates[state.incumbent]) + finish
+
+    def _with_failures(self, share: Spend) -> Spend:
+        calls = math.ceil(share.calls * self.ledger.tries_per_answer())
+        return replace(self.ledger.account.likely(share), calls=calls)
+
     def _set_time_aside(self) -> None:
-        """Plan to end the search while there is time for the test, at the pace of the latest rollouts."""
+        """Plan to end the search while there is time for the finish and the test, at the latest rollouts' pace."""
         if (left := self._seconds_left()) is None:
             return
-        test = 2 * len(self.job.split.test) * self.runner.pace * SLACK
+        finish = 0 if self.search.finishing else len(self.job.split.val)
+        test = (finish + 2 * len(self.job.split.test)) * self.runner.pace * SLACK
         if self._clock:
             self._clock.cancel()
         loop = asyncio.get_running_loop()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from promptopt.core.budget import Budget, Spend
-from promptopt.core.search import Told
+from promptopt.core.state import Told
 
 
 @dataclass(frozen=True, slots=True)

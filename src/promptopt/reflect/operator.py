@@ -11,7 +11,7 @@ from promptopt.lm.message import Message
 
 
 class Refused(Exception):
-    """An answer that cannot become an edit.
+    """An answer that cannot become an edit, or a brief that leaves nothing to propose.
 
     `reason` is the category that is counted; `advice` is what the model is told when it is asked again.
     """
@@ -33,8 +33,6 @@ class Question:
 class Drawn(Protocol):
     """An operator that needs no model."""
 
-    name: str
-
     def draw(self, brief: Brief) -> Edit:
         """An edit, from `brief.seed` alone where it is random. Raises Refused when there is nothing left to try."""
         ...
@@ -44,9 +42,9 @@ class Drawn(Protocol):
 class Asked(Protocol):
     """An operator that asks the reflection model."""
 
-    name: str
-
-    def ask(self, brief: Brief) -> Question: ...
+    def ask(self, brief: Brief) -> Question:
+        """What to ask. Raises Refused when this brief gives nothing to ask about."""
+        ...
 
     def read(self, answer: str, brief: Brief) -> Edit:
         """The edit in a complete answer. Raises Refused for anything that cannot be used as it is."""

@@ -4,31 +4,62 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from typing import Any, cast
 
 from promptopt.core.edit import Brief
 from promptopt.core.example import text_of
 from promptopt.programs.prompt import placeholders
+from promptopt.reflect.copying import COPIED, copies_a_row, names_one_row
 from promptopt.reflect.operator import Refused
-from promptopt.reflect.showing import MARK
+from promptopt.reflect.showing import MARK, ROW
 
-COPIED_WORDS = 10
-"""A run of this many words from a row's input or expected answer is a copy, not a lesson."""
+FENCE = re.compile(r"\s*`{3,}\w*\s*")
+SMALL_TALK = re.compile(
+    r"(certainly|sure|absolutely|of course|great question|as an ai|i apologi[sz]e|i'm sorry|i am sorry|i understand"
+    r"|thank you for|i hope this|feel free to|let me know if|if you have any (further |other )?questions"
+    r"|please provide .*\b(i will|i can|i'll))\b"
+    r"|(here is|here's|below is|this is) (the|an?|your|my) ((complete|new|improved|better|updated|revised|rewritten"
+    r"|short|shorter|shortened|system) )+(text|prompt|instructions?|version|message)\b",
+    re.IGNORECASE,
+)
+"""How a line of chat begins, and an instruction does not."""
 
 
-def fenced_block(answer: str) -> str:
+def new_text(answer: str, brief: Brief) -> str:
+    """The component's new text: an answer's fenced block, less the lines about a single row.
+
+    Raises Refused when it may not stand there.
+    """
+    component = brief.component
+    nested = any(FENCE.fullmatch(line) for line in component.text.split("\n"))
+    lines = fenced_block(answer, nested=nested).split("\n")
+    text = "\n".join(line for line in lines if not names_one_row(line, brief)).strip()
+    if not text or copies_a_row(text, brief) or any(map(ROW.match, lines)):
+        raise Refused(COPIED, "do not copy examples; state what holds for all of them")
+    _check_is_an_instruction(text, brief)
+    if text == component.text.strip():
+        raise Refused("unchanged", "the text is the same as the current one")
+    lost = sorted(set(component.placeholders) - set(placeholders(text)))
+    if lost:
+        raise Refused("lost placeholder", f"the text must keep {', '.join(f'{{{name}}}' for name in lost)}")
+    if len(text.encode()) > brief.max_bytes:
+        raise Refused("too long", f"the text has {len(text)} characters; at most {brief.max_bytes // 2} are allowed")
+    return text
+
+
+def fenced_block(answer: str, *, nested: bool = False) -> str:
     """The text inside the answer's fenced block, without the marks that stood around the current text.
 
-    Raises Refused when there is no block, or more than one.
+    A text that has fences itself is `nested`: it reaches from the first fence to the last. Raises Refused when there
+    is no block, or, not nested, more than one.
     """
     lines = answer.strip().split("\n")
-    fences = [number for number, line in enumerate(lines) if re.fullmatch(r"`{3,}\w*\s*", line)]
+    fences = [number for number, line in enumerate(lines) if FENCE.fullmatch(line)]
     if len(fences) < 2:
         raise Refused("no fenced block", "put the new text, and nothing else, between two lines of three backticks")
-    if len(fences) > 2:
+    if len(fences) > 2 and not nested:
         raise Refused("several fenced blocks", "give exactly one fenced block")
-    inside = lines[fences[0] + 1 : fences[1]]
+    inside = lines[fences[0] + 1 : fences[-1]]
     text = "\n".join(line for line in inside if not MARK.fullmatch(line.strip())).strip()
     if not text:
         raise Refused("empty text", "the fenced block was empty")
@@ -48,37 +79,16 @@ def json_object(answer: str) -> dict[str, Any]:
     return cast("dict[str, Any]", value)
 
 
-def check_text(text: str, brief: Brief) -> str:
-    """`text` as the component's new text; Refused when it may not stand there."""
-    component = brief.component
-    if text.strip() == component.text.strip():
-        raise Refused("unchanged", "the text is the same as the current one")
-    lost = sorted(set(component.placeholders) - set(placeholders(text)))
-    if lost:
-        raise Refused("lost placeholder", f"the text must keep {', '.join(f'{{{name}}}' for name in lost)}")
-    if len(text.encode()) > brief.max_bytes:
-        raise Refused("too long", f"the text has {len(text)} characters; at most {brief.max_bytes // 2} are allowed")
-    check_not_copied(text, brief)
-    return text
+def _check_is_an_instruction(text: str, brief: Brief) -> None:
+    """Refused when `text` talks to whoever asked for it, or answers the examples."""
+    known = brief.component.text
+    if any(SMALL_TALK.match(line.strip()) and line.strip() not in known for line in text.split("\n")):
+        raise Refused("small talk", "write the instruction itself; it is read by a program, not by a person")
+    answers = {_bare(value) for row in brief.evidence for value in (row.example.expected, row.rollout.output)}
+    if all(_bare(line) in answers for line in text.split("\n") if line.strip()):
+        raise Refused("answered an example", "do not answer the examples; write the instruction for answering them")
 
 
-def check_not_copied(text: str, brief: Brief) -> None:
-    """Refused when `text` holds a long verbatim copy of a row that the current text does not hold.
-
-    Feedback may be copied: it is what the metric's author wanted to be learnt.
-    """
-    runs = _runs(_words(text)) - _runs(_words(brief.component.text))
-    for row in brief.evidence:
-        feedback = row.rollout.score.feedback if row.rollout.score else ""
-        for value in [*row.example.inputs.values(), row.example.expected]:
-            copied = runs & _runs(_words(text_of(value)))
-            if copied - _runs(_words(feedback)):
-                raise Refused("copied a row", "do not copy examples; state what holds for all of them")
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.casefold())
-
-
-def _runs(words: Sequence[str]) -> set[tuple[str, ...]]:
-    return {tuple(words[i : i + COPIED_WORDS]) for i in range(len(words) - COPIED_WORDS + 1)}
+def _bare(value: Any) -> str:
+    """An answer without a list's numbering, wrapping or case."""
+    return re.sub(r"^\W*(\d+[.):]\s*)?|\W+$", "", text_of(value)).casefold()

@@ -1,7 +1,8 @@
 """What the reflection model is shown.
 
 Templates are filled in one pass, so nothing in the data is ever read as a template; everything that comes from the
-data stands between fences named after a hash of the content, which no row can guess.
+data stands between fences named after a hash of the content, which no row can guess. The current text is shown whole
+and verbatim; of the rows, at most ten.
 """
 
 from __future__ import annotations
@@ -13,13 +14,39 @@ from collections.abc import Mapping, Sequence
 from promptopt.core.edit import Brief, Evidence
 from promptopt.core.example import text_of
 from promptopt.lm.message import Message
+from promptopt.reflect.evidence import right, wrong
 
 SHOWN = 1500
 """Characters shown of one input, reply or feedback; attention is finite."""
+MOST_ROWS = 10
+"""Rows shown at once. With 100 instead of 3, one reflection taught less than half as much (ComBEE, 2026)."""
+KEPT_ROWS = 2
+"""Successes among them: enough to see what must stay as it is."""
 REMEMBERED = 8
 """Earlier edits that did not help, shown newest last."""
+ROW = re.compile(r"Example \d+ \((score [\d.]+ of 1|could not be scored)\)")
+"""The line above each row."""
 MARK = re.compile(r"=== [0-9a-f]{8} (begins|ends) ===")
 """The lines that `fenced` puts around a text."""
+
+
+def messages(template: str, brief: Brief, side_info: str | None = None) -> tuple[Message, ...]:
+    """The one user message that asks for an edit of `brief.component`.
+
+    Templates know `<curr_param>`, `<side_info>`, `<role>`, `<rejected>`, `<placeholders>` and `<limit>`; `side_info`
+    is the rows with replies and feedback unless it is given.
+    """
+    component = brief.component
+    kept = ", ".join(f"{{{name}}}" for name in component.placeholders)
+    values = {
+        "curr_param": fenced(component.text),
+        "side_info": rows(brief.evidence) if side_info is None else side_info,
+        "role": component.role or f"text named {component.name}",
+        "rejected": _rejected(brief.rejected),
+        "placeholders": f"Keep these placeholders exactly as they are: {kept}." if kept else "",
+        "limit": str(max(200, brief.max_bytes // 2)),
+    }
+    return ({"role": "user", "content": re.sub(r"\n{3,}", "\n\n", fill(template, values)).strip()},)
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
@@ -33,48 +60,37 @@ def fenced(text: str) -> str:
     return f"=== {mark} begins ===\n{text}\n=== {mark} ends ==="
 
 
-def messages(template: str, brief: Brief) -> tuple[Message, ...]:
-    """The one user message that asks for an edit of `brief.component`.
-
-    Templates know `<curr_param>`, `<side_info>`, `<role>`, `<rejected>`, `<placeholders>` and `<limit>`.
-    """
-    component = brief.component
-    kept = ", ".join(f"{{{name}}}" for name in component.placeholders)
-    values = {
-        "curr_param": fenced(component.text),
-        "side_info": "\n\n".join(_show(number, row) for number, row in enumerate(_ordered(brief.evidence), 1)),
-        "role": component.role or f"text named {component.name}",
-        "rejected": _rejected(brief.rejected),
-        "placeholders": f"Keep these placeholders exactly as they are: {kept}." if kept else "",
-        "limit": str(max(200, brief.max_bytes // 2)),
-    }
-    return ({"role": "user", "content": re.sub(r"\n{3,}", "\n\n", fill(template, values)).strip()},)
+def rows(evidence: Sequence[Evidence]) -> str:
+    """The rows to learn from: failures first, then a few successes."""
+    kept = right(evidence)[:KEPT_ROWS]
+    failed = wrong(evidence)[: MOST_ROWS - len(kept)]
+    return "\n\n".join(_row(number, row) for number, row in enumerate([*failed, *kept], 1))
 
 
-def _ordered(evidence: Sequence[Evidence]) -> list[Evidence]:
-    """Failures first: they are what there is to learn from."""
-    return sorted(evidence, key=lambda row: row.rollout.value if row.rollout.value is not None else 2.0)
+def short(text: str, limit: int = SHOWN) -> str:
+    """`text`, cut at `limit` characters."""
+    return text if len(text) <= limit else f"{text[:limit]} [… {len(text) - limit} more characters]"
 
 
-def _show(number: int, row: Evidence) -> str:
-    rollout = row.rollout
-    head = "could not be scored" if rollout.score is None else f"score {rollout.score.value:.2f}"
-    parts = [f"{name}: {_short(text_of(value))}" for name, value in row.example.inputs.items()]
-    parts.append(f"Reply: {_short(text_of(rollout.output)) if rollout.output is not None else '(none)'}")
-    if rollout.score is not None and rollout.score.feedback:
-        parts.append(f"Feedback: {_short(rollout.score.feedback)}")
+def _row(number: int, row: Evidence) -> str:
+    rollout, score = row.rollout, row.rollout.score
+    head = "could not be scored" if score is None else f"score {score.value:.2f} of 1"
+    parts = [f"{name}: {short(text_of(value))}" for name, value in row.example.inputs.items()]
+    parts.append(f"Reply: {short(text_of(rollout.output)) if rollout.output is not None else '(none)'}")
+    if score is not None and score.feedback:
+        parts.append(f"Feedback: {short(score.feedback)}")
     if rollout.failure is not None:
-        parts.append(f"Failure: {_short(rollout.failure.message)}")
-    if rollout.score is not None and rollout.score.parts:
-        parts.append("Sub-scores: " + ", ".join(f"{name} {value:.2f}" for name, value in rollout.score.parts.items()))
+        parts.append(f"Failure: {short(rollout.failure.message)}")
+    if score is not None and score.parts:
+        parts.append("Sub-scores: " + ", ".join(f"{name} {value:.2f}" for name, value in score.parts.items()))
     return f"Example {number} ({head})\n{fenced(chr(10).join(parts))}"
 
 
-def _rejected(notes: Sequence[str]) -> str:
-    if not notes:
+def _rejected(edits: Mapping[str, str]) -> str:
+    """The newest edits that did not help, each with why."""
+    if not edits:
         return ""
-    return "These edits were tried and did not help:\n" + "\n".join(f"- {note}" for note in notes[-REMEMBERED:])
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]} [… {len(text) - SHOWN} more characters]"
+    newest = list(edits.items())[-REMEMBERED:]
+    return "These edits were tried and did not help; propose something else:\n" + "\n".join(
+        f"- {note} ({why})" if why else f"- {note}" for note, why in newest
+    )

@@ -38,9 +38,12 @@ def next_steps(result: Result, condition: Condition) -> Iterator[Advice]:
 
 
 def _search_harder(result: Result) -> Iterator[Advice]:
+    kind = result.stop_reason.partition(": ")[0]
     if result.stop_reason.startswith(CAP):
         cap = result.stop_reason.removeprefix(CAP)
         yield f"The search used up budget.{cap}: raise it, and give the new run its own --run-dir.", ""
+    elif kind in ("target", "patience"):
+        yield f"To search on, raise strategy.{kind} and give the new run its own --run-dir.", ""
     if result.state.refused:
         yield "See the refused proposals above: a stronger reflection model gives fewer of them.", ""
     yield "Look at what fails: more telling feedback from the metric gives the reflection model more to work with.", ""

@@ -9,10 +9,10 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from promptopt.report.changes import demo_changes, text_changes
+from promptopt.report.changes import changes
 from promptopt.report.figures import clean, count, dollars, duration, line
+from promptopt.report.history import OPERATOR_COLUMNS, OPERATOR_NOTE, ending, lineage, operator_rows, racing
 from promptopt.report.scores import level, score_rows
-from promptopt.report.terminal import demo_line
 from promptopt.result import Result
 
 if TYPE_CHECKING:
@@ -22,6 +22,13 @@ COLOURS = {"PROMOTE": "#2e8b57", "REJECT": "#c0392b", "INCONCLUSIVE": "#b8860b"}
 MARKS = {"+": "#2e8b57", "-": "#c0392b"}
 
 TEMPLATE = """
+{%- macro diff(changes) %}{% for change in changes.texts %}<p style="margin: .3em 0">{{ change.component }}</p>
+<pre style="white-space: pre-wrap; margin: 0">
+{%- for text in change.lines %}<span style="color: {{ marks.get(text[:1], 'inherit') }}">
+{{- text }}</span>
+{% endfor %}</pre>
+{% endfor %}{% for demo in changes.demos %}<p style="margin: .3em 0">{{ demo.summary }}</p>
+{% endfor %}{% endmacro %}
 <div style="max-width: 60em">
 <p style="border-left: .3em solid {{ colour }}; padding-left: .6em; margin: .3em 0">
 <b style="color: {{ colour }}">{{ verdict }}</b>: <b>{{ reasons[0] }}</b>
@@ -31,13 +38,16 @@ TEMPLATE = """
 {% for row in scores %}<tr><td>{{ row.label }}{% if row.note %}<br><i>{{ row.note }}</i>{% endif %}</td>
 {%- for cell in (row.current, row.new, row.difference, row.interval) %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}</table>
-{% if changes or demos %}<details><summary>The prompt: what changed</summary>
-{% for change in changes %}<p style="margin: .3em 0">{{ change.component }}</p>
-<pre style="white-space: pre-wrap; margin: 0">
-{%- for text in change.lines %}<span style="color: {{ marks.get(text[:1], 'inherit') }}">
-{{- text }}</span>
-{% endfor %}</pre>
-{% endfor %}{% for demo in demos %}<p style="margin: .3em 0">{{ demo }}</p>
+{% if changes.texts or changes.demos %}<details><summary>The prompt: what changed</summary>
+{{ diff(changes) }}</details>
+{% endif %}{% if lineage %}<details><summary>How it came about, step by step</summary>
+{% for title, step in lineage %}<p style="margin: .6em 0 0"><b>{{ title }}</b></p>
+{{ diff(step) }}{% endfor %}</details>
+{% endif %}{% if operators %}<details><summary>What the search did</summary>
+<table><tr>{% for name in columns %}<th>{{ name }}</th>{% endfor %}</tr>
+{% for row in operators %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</table>
+{% for sentence in search if sentence %}<p style="margin: .3em 0">{{ sentence }}</p>
 {% endfor %}</details>
 {% endif %}<p style="opacity: .7; margin: .3em 0">{{ spent }}</p>
 </div>
@@ -45,21 +55,24 @@ TEMPLATE = """
 
 
 def html(result: Result) -> str:
-    """The verdict, the scores, what changed and what it cost."""
+    """The verdict, the scores, what changed and how that came about, what the search did and what it cost."""
     spent, state = result.spent, result.state
     cost = f"{spent.rollouts:,} rollouts, {spent.calls:,} calls, {spent.tokens:,} tokens, {dollars(spent.usd)}"
     candidates = f"{count(len(state.candidates), 'candidate')} scored in {count(len(result.steps), 'step')}"
-    ended = f"ended by {result.stop_reason}; {result.directory}"
+    ended = ending(result.stop_reason)
     return _template().render(
         verdict=result.verdict,
         colour=COLOURS[result.verdict],
         reasons=[clean(reason) for reason in result.reasons],
         level=level(result.judged.test),
         scores=list(score_rows(result)),
-        changes=list(text_changes(result.baseline, result.best)),
-        demos=[demo_line(change) for change in demo_changes(result.baseline, result.best)],
+        changes=changes(result.baseline, result.leader),
         marks=MARKS,
-        spent=line(f"{candidates}; {cost}, {duration(result.seconds)}; {ended}", 400),
+        lineage=[(clean(advance.title), advance.changes) for advance in lineage(result)],
+        columns=OPERATOR_COLUMNS,
+        operators=list(operator_rows(state)),
+        search=[racing(result), OPERATOR_NOTE],
+        spent=line(f"{candidates}; {cost}, {duration(result.seconds)}. {ended} {result.directory}", 400),
     )
 
 

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from promptopt.core.search import Told
+from promptopt.core.state import Told
 from promptopt.execute.progress import Progress, Running
 from promptopt.report.figures import clean, dollars, duration, line, said, score
 from promptopt.report.scores import OPTIMISTIC
@@ -136,7 +136,7 @@ def drawn(name: str, progress: Progress) -> Group:
     if progress.val_best is None:
         best.add_row("best on val", "not known yet: the current prompt is being scored")
     else:
-        start = f"  {OPTIMISTIC}; the current prompt has {score(progress.val_baseline)}"
+        start = f"  {OPTIMISTIC}; the current prompt has {score(progress.val_baseline)}; each on the rows it ran"
         best.add_row("best on val", Text.assemble((score(progress.val_best), "bold green"), (start, "dim")))
     head = Text.assemble(said(name, "bold"), f" · {progress.phase}")
     return Group(head, best, bars, words, Text(HINT, style="dim"))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from promptopt.core.candidate import Candidate
 from promptopt.core.guard import p_value
+from promptopt.core.racing import paired_gain
 from promptopt.core.sealed import TestResult
 from promptopt.core.selection import prompt_tokens
 from promptopt.report.figures import count, gain, interval, score
@@ -29,19 +31,47 @@ class ScoreRow:
 
 def score_rows(result: Result) -> Iterator[ScoreRow]:
     """The sealed test, val and the prompts' lengths, as far as they are known."""
-    test, best, state = result.judged.test, result.best, result.state
-    changed = best.id != result.baseline.id
+    test, new = result.judged.test, result.leader
     if test is not None:
         groups = f"in {count(test.groups, 'group')}" if test.groups is not None else ""
         label = f"sealed test, {count(test.n, 'unseen row')}"
         yield ScoreRow(label, groups, score(test.baseline), score(test.best), gain(test.diff), interval(test.ci))
-    if state.baseline:
-        old, new = result.val["baseline"], result.val["best"] if changed else None
-        label = f"val, {count(len(state.val[state.baseline]), 'row')}"
-        yield ScoreRow(label, OPTIMISTIC, score(old), score(new), gain(None if new is None else new - old))
-    if changed:
-        before, after = prompt_tokens(result.baseline), prompt_tokens(best)
+    if result.state.baseline:
+        yield from _val_rows(result)
+    if new.id != result.baseline.id:
+        before, after = prompt_tokens(result.baseline), prompt_tokens(new)
         yield ScoreRow("prompt tokens, about", "", f"{before:,}", f"{after:,}", f"{after - before:+,}")
+
+
+def _val_rows(result: Result) -> Iterator[ScoreRow]:
+    """Val on the rows that both prompts have a score for; where one has more, its mean on all of them, alone."""
+    old, new = known(result, result.baseline), known(result, result.leader)
+    if result.leader.id == result.baseline.id:
+        yield ScoreRow(_val(len(old)), OPTIMISTIC, score(mean(old)), score(None), gain(None))
+        return
+    both = [row for row in old if row in new]
+    if both:
+        before, after = (mean({row: one[row] for row in both}) for one in (old, new))
+        label = _val(len(both)) + (" that both have" if len(both) < result.val_rows else "")
+        yield ScoreRow(label, OPTIMISTIC, score(before), score(after), gain(paired_gain(new, old)))
+    if len(old) > len(both):
+        yield ScoreRow(_val(len(old)), "", score(mean(old)), score(None), gain(None))
+    if len(new) > len(both):
+        yield ScoreRow(_val(len(new)), "", score(None), score(mean(new)), gain(None))
+
+
+def _val(rows: int) -> str:
+    return f"val, {count(rows, 'row')}"
+
+
+def known(result: Result, candidate: Candidate) -> dict[str, float]:
+    """The candidate's scores on val rows, without the missing ones."""
+    scores = result.state.val.get(candidate.id, {})
+    return {row: value for row, value in scores.items() if value is not None}
+
+
+def mean(scores: Mapping[str, float]) -> float | None:
+    return sum(scores.values()) / len(scores) if scores else None
 
 
 def level(test: TestResult | None) -> str:

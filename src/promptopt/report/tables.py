@@ -16,7 +16,7 @@ from promptopt.lm.catalogue import LICENCE, LocalModel
 from promptopt.planning import Plan, Proposal
 from promptopt.report.figures import count, dollars, duration, gain, interval, line, said, score
 from promptopt.report.folder import Run
-from promptopt.report.scores import OPTIMISTIC, level
+from promptopt.report.scores import OPTIMISTIC, known, level, mean
 
 
 def table(*columns: str, words: int = 1) -> Table:
@@ -109,7 +109,7 @@ def _run(run: Run) -> Iterator[RenderableType]:
         return
     result = run.result
     yield Text(result.verdict if run.condition == "finished" else run.condition)
-    yield score(result.val["best"]) if result.state.baseline else "–"
+    yield score(mean(known(result, result.leader)))
     yield score(result.test["best"] if result.test else None)
     yield f"{result.spent.rollouts:,}"
     yield dollars(result.spent.usd)

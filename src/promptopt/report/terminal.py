@@ -12,11 +12,22 @@ from rich.text import Text
 from rich.tree import Tree
 
 from promptopt.core.budget import Spend
-from promptopt.core.search import Told
+from promptopt.core.candidate import Candidate
+from promptopt.core.state import Told
 from promptopt.report.advice import Condition, next_steps
-from promptopt.report.changes import DemoChange, TextChange, demo_changes, text_changes
+from promptopt.report.changes import Changes, TextChange, changes
 from promptopt.report.figures import clean, count, dollars, duration, line, said, score
-from promptopt.report.scores import level, method, score_rows
+from promptopt.report.history import (
+    OPERATOR_COLUMNS,
+    OPERATOR_NOTE,
+    by_step,
+    ending,
+    lineage,
+    memory,
+    operator_rows,
+    racing,
+)
+from promptopt.report.scores import known, level, mean, method, score_rows
 from promptopt.report.tables import table
 from promptopt.result import Result
 
@@ -24,6 +35,8 @@ COLOURS = {"PROMOTE": "green", "REJECT": "red", "INCONCLUSIVE": "yellow", "RUNNI
 OUTCOMES = {"baseline": "bold", "won": "green", "lost": "red", "behind": "red"}
 TREE_SIZE = 40
 """Candidates that the tree shows; of more, those that won come first."""
+MEMORY_SIZE = 8
+"""Edits that did not help which are shown; of more, the newest."""
 
 
 def report(result: Result, condition: Condition = "finished") -> Group:
@@ -31,10 +44,13 @@ def report(result: Result, condition: Condition = "finished") -> Group:
     sections: list[RenderableType] = [verdict(result, condition)]
     sections += _section("Scores", _scores(result))
     sections += _section("The prompt: what changed", *_changes(result))
+    sections += _section("How it came about, step by step", *_lineage(result))
     sections += _section("Spent", _spent(result, condition))
     sections += _section("Rollouts without a score", *_failures(result))
-    sections += _section("Refused proposals", *_refused(result.state.refused))
     sections += _section("Operators", *_operators(result))
+    sections += _section("What racing saved", *filter(None, [racing(result)]))
+    sections += _section("Refused proposals", *_refused(result.state.refused))
+    sections += _section("Edits that did not help, as the reflection model is told", *_memory(result))
     sections += _section("Candidates", *_candidates(result))
     sections += _section("What to do next", *_advice(result, condition))
     return Group(*sections)
@@ -84,14 +100,20 @@ def _note(below: Table, text: str) -> None:
 
 
 def _changes(result: Result) -> Iterator[RenderableType]:
-    for change in text_changes(result.baseline, result.best):
-        yield _diff(change)
-    for change in demo_changes(result.baseline, result.best):
-        yield Text(demo_line(change))
-    if result.best.id == result.baseline.id:
+    new = result.leader
+    yield from _diffs(changes(result.baseline, new))
+    if new.id == result.baseline.id:
         yield Text("Nothing: no candidate is ahead of the current prompt on val.")
+    elif new.id != result.best.id:
+        yield Text("It leads so far. The champion is chosen when the search is over.", style="dim")
     elif result.recommended.id == result.baseline.id:
         yield Text("Not recommended: this is the champion of val, shown for comparison.", style="dim")
+
+
+def _diffs(changed: Changes) -> Iterator[RenderableType]:
+    yield from map(_diff, changed.texts)
+    for change in changed.demos:
+        yield Text(change.summary)
 
 
 def _diff(change: TextChange) -> Group:
@@ -103,14 +125,13 @@ def _diff(change: TextChange) -> Group:
     return Group(Text(f"{change.component}:"), lines)
 
 
-def demo_line(change: DemoChange) -> str:
-    """One slot's change in a line."""
-    parts = [
-        f"{count(len(ids), 'demo')} {verb} ({line(', '.join(ids[:5]), 100)}{', …' if len(ids) > 5 else ''})"
-        for verb, ids in (("added", change.added), ("removed", change.removed))
-        if ids
-    ]
-    return f"{clean(change.slot)}: {'; '.join(parts)}"
+def _lineage(result: Result) -> Iterator[RenderableType]:
+    advances = lineage(result)
+    if advances:
+        yield Text("the current prompt", style="bold")
+    for advance in advances:
+        yield said(advance.title, "bold")
+        yield Padding(Group(*_diffs(advance.changes)), (0, 0, 0, 2))
 
 
 def _spent(result: Result, condition: Condition) -> Table:
@@ -124,7 +145,7 @@ def _spent(result: Result, condition: Condition) -> Table:
         if spend.calls:
             add(purpose, spend, "", "")
     add("the whole run", result.spent, f"{result.spent.rollouts:,}", f"{result.spent.cached:,}", "bold")
-    ended = f" The search ended: {clean(result.stop_reason)}." if condition == "finished" else ""
+    ended = f" {clean(ending(result.stop_reason))}" if condition == "finished" else ""
     _note(rows, f"{duration(result.seconds)} of wall-clock.{ended}")
     return rows
 
@@ -146,17 +167,30 @@ def _refused(refused: Mapping[str, int]) -> Iterator[RenderableType]:
 
 
 def _operators(result: Result) -> Iterator[RenderableType]:
-    tallies = {name: tally for name, tally in result.state.tallies.items() if name != "baseline" and tally.tries}
-    if not tallies:
+    found = list(operator_rows(result.state))
+    if not found:
         return
-    rows = table("", "tried", "won", "reflection tokens")
-    for name, tally in sorted(tallies.items(), key=lambda item: (-item[1].wins, item[0])):
-        rows.add_row(said(name), f"{tally.tries:,}", f"{tally.wins:,}", f"{tally.tokens:,}")
+    rows = table(*OPERATOR_COLUMNS)
+    for cells in found:
+        rows.add_row(*map(Text, cells))
     yield rows
+    yield Text(OPERATOR_NOTE, style="dim")
+
+
+def _memory(result: Result) -> Iterator[RenderableType]:
+    edits = list(memory(result))
+    if not edits:
+        return
+    rows = Table.grid(padding=(0, 1))
+    for note, why in edits[:MEMORY_SIZE]:
+        rows.add_row("•", Text.assemble(line(note), (f" ({line(why)})", "dim")))
+    yield rows
+    if len(edits) > MEMORY_SIZE:
+        yield Text(f"… and {len(edits) - MEMORY_SIZE:,} before them.", style="dim")
 
 
 def _candidates(result: Result) -> Iterator[RenderableType]:
-    scored = [told for told in result.steps if told.candidate is not None]
+    scored = list(result.origins.values())
     if not scored:
         return
     ranked = sorted(scored, key=lambda told: (told.outcome not in ("baseline", "won"), told.step))
@@ -164,30 +198,30 @@ def _candidates(result: Result) -> Iterator[RenderableType]:
     tree, places = Tree(""), dict[str, Tree]()
     tree.hide_root = True
     for told in shown:
+        assert told.candidate is not None
         above = places.get(told.parent or "", tree)
-        name = told.candidate.id if told.candidate else ""
-        node = above.add(_candidate(told, name == result.best.id != result.baseline.id))
-        places.setdefault(name, node)
+        places[told.candidate.id] = above.add(_candidate(told, told.candidate, result))
     yield tree
-    idle = len(result.steps) - len(scored)
+    idle = sum(told.candidate is None for told in result.steps)
     rest = [f"{len(scored) - len(shown):,} more candidates are in the ledger"] if len(scored) > len(shown) else []
     rest += [f"{count(idle, 'step')} led to no candidate (refused, repeated, or no room left)"] if idle else []
     if rest:
         yield Text(f"{'; '.join(rest)}.", style="dim")
 
 
-def _candidate(told: Told, champion: bool) -> Text:
-    known = [value for value in told.scores.values() if value is not None]
-    start = told.outcome == "baseline"
+def _candidate(told: Told, candidate: Candidate, result: Result) -> Text:
+    """A candidate by its race: scores of different rows do not compare."""
     text = Text(no_wrap=True, overflow="ellipsis")
-    text.append("current prompt" if start else told.outcome, style=OUTCOMES.get(told.outcome, ""))
-    mean = score(sum(known) / len(known) if known else None)
-    text.append(f" {mean} on {count(len(told.scores), 'row')}", style="bold" if champion else "")
-    if not start:
-        text.append(f", step {told.step}, {clean(told.operator)}")
-    if champion:
-        text.append(" (champion)", style="bold green")
-    return text if start else text.append(f"  {line(told.note)}", style="dim")
+    scores = known(result, candidate)
+    value = f"{score(mean(scores))} on {count(len(scores), 'row')}"
+    if told.outcome == "baseline":
+        return text.append("current prompt", style=OUTCOMES["baseline"]).append(f" {value}")
+    text.append(told.outcome, style=OUTCOMES.get(told.outcome, ""))
+    if candidate.id == result.leader.id:
+        standing = "champion" if candidate.id == result.best.id else "leads so far"
+        text.append(f" ({standing}, {value})", style="bold green")
+    text.append(f", step {told.step}, {clean(told.operator)}: {line(told.reason)}")
+    return text.append(f"  {line(by_step(told.note, result))}", style="dim")
 
 
 def _advice(result: Result, condition: Condition) -> Iterator[RenderableType]:

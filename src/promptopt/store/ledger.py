@@ -21,13 +21,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from promptopt.core.budget import Account, Budget, Spend
+from promptopt.core.budget import Account, Budget, Fullness, Spend
 from promptopt.core.rollout import Failure, Rollout
 from promptopt.errors import BudgetExhausted, LedgerCorrupt, LedgerUnwritable
 from promptopt.lm.message import Purpose, Reply, Request, Scope
 
 APPLICATION_ID = 0x504F5054  # "POPT", in the header of every ledger
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -36,7 +36,7 @@ CREATE TABLE events (seq INTEGER PRIMARY KEY, session INTEGER, at REAL, kind TEX
 CREATE TABLE calls (
   id INTEGER PRIMARY KEY, session INTEGER, key TEXT, purpose TEXT, scope TEXT, step INTEGER, model TEXT,
   state TEXT CHECK (state IN ('open', 'answered', 'failed')), tokens_in INTEGER, tokens_out INTEGER, usd TEXT,
-  at REAL, seconds REAL, outcome TEXT);
+  worst_in INTEGER, worst_out INTEGER, worst_usd TEXT, at REAL, seconds REAL, outcome TEXT);
 CREATE UNIQUE INDEX answered ON calls (key) WHERE state = 'answered';
 CREATE TABLE rollouts (
   key TEXT PRIMARY KEY, step INTEGER, split TEXT, candidate TEXT, example TEXT, failure TEXT, body TEXT) WITHOUT ROWID;
@@ -76,6 +76,7 @@ class Ledger:
         self._cached = 0
         """Calls of this session that were answered from here; those of earlier ones stand in their rows."""
         self.account = Account(budget, self.spent())
+        self.account.fullness = self._fullness()
         self._open: dict[int, Spend] = {}
         """Worst cases of the calls in flight."""
         self._settled = asyncio.Event()
@@ -189,10 +190,11 @@ class Ledger:
             self._settled.clear()
             await self._settled.wait()
         call = self._insert(
-            "INSERT INTO calls (session, key, purpose, scope, step, model, state, tokens_in, tokens_out, usd, at) "
-            "VALUES (?, ?, ?, ?, ?, ?, 'open', ?, ?, ?, ?)",
+            "INSERT INTO calls (session, key, purpose, scope, step, model, state, tokens_in, tokens_out, usd, "
+            "worst_in, worst_out, worst_usd, at) VALUES (?, ?, ?, ?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?)",
             *(self._session, key, scope.purpose, scope.key, scope.step, request.model),
-            *(worst.tokens_in, worst.tokens_out, str(worst.usd), time.time()),
+            *(2 * (worst.tokens_in, worst.tokens_out, str(worst.usd))),
+            time.time(),
         )
         self.account.reserve(worst)
         self._open[call] = worst
@@ -200,7 +202,10 @@ class Ledger:
 
     def settle(self, call: int, true: Spend, outcome: Reply | Failure) -> None:
         """Replace a call's worst case by its true cost, and keep what it answered."""
-        self.account.settle(self._open.pop(call), true)
+        worst = self._open.pop(call)
+        self.account.settle(worst, true)
+        if isinstance(outcome, Reply):
+            self.account.fullness = self.account.fullness.after(worst, true)
         self._settled.set()
         state = "answered" if isinstance(outcome, Reply) else "failed"
         body = json.dumps(outcome.to_json(), default=str)
@@ -256,6 +261,12 @@ class Ledger:
         """When the run last wrote something, in seconds since 1970."""
         times = "SELECT started AS at FROM sessions UNION ALL SELECT at FROM events UNION ALL SELECT at FROM calls"
         return self._db.execute(f"SELECT coalesce(max(at), 0) FROM ({times})").fetchone()[0]
+
+    def _fullness(self) -> Fullness:
+        pairs = (("tokens_in", "worst_in"), ("tokens_out", "worst_out"), ("usd", "worst_usd"))
+        shares = (f"coalesce(max(CAST({true} AS REAL) / nullif(CAST({worst} AS REAL), 0)), 0)" for true, worst in pairs)
+        row = self._db.execute(f"SELECT count(*), {', '.join(shares)} FROM calls WHERE state = 'answered'").fetchone()
+        return Fullness(*row)
 
     def _all_cached(self) -> int:
         total = self._db.execute("SELECT coalesce(sum(cached), 0) FROM sessions").fetchone()[0]

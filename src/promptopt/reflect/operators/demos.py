@@ -1,41 +1,108 @@
-"""Demos: labelled train rows shown as chat turns before the question."""
+"""Demos: labelled train rows shown as chat turns before the question, dealt anew or changed one move at a time."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from random import Random
 
 from promptopt.core.candidate import Demo
-from promptopt.core.edit import Brief, Edit, SetDemos
+from promptopt.core.edit import Brief, ChangeDemos, Edit, SetDemos
 from promptopt.core.example import Example, text_of
+from promptopt.reflect.demo_rows import dealt, fitting, labelled
+from promptopt.reflect.evidence import wrong
 from promptopt.reflect.operator import Refused
+
+SIZES = (4, 8, 16, 32)
+"""Demos in a fresh set, beside `max_demos`; larger sets are drawn more often, and racing stops those that hurt."""
+FEW = 4
+"""Most demos that one move adds, or puts in the place of others."""
+DRAWS = 20
+"""Moves drawn before it is said that none is left."""
 
 
 class LabelledDemos:
-    """Draws a number of demos, larger ones more often, and so many train rows, the labels in turn."""
-
-    name = "demos"
+    """Draws a move that changes something, was not rejected before and keeps within the limits."""
 
     def draw(self, brief: Brief) -> Edit:
-        rows = [example for example in brief.train if example.expected is not None]
-        if not brief.slots or not rows:
+        if not brief.slots or not any(row.expected is not None for row in brief.train):
             raise Refused("no labelled rows for demos")
         rng = Random(f"{brief.seed}/demos")
-        sizes = sorted({size for size in (4, 8, 16, 32, brief.max_demos) if size <= min(brief.max_demos, len(rows))})
-        size = rng.choices(sizes, sizes)[0] if sizes else len(rows)
-        chosen = _balanced(rows, size, rng)
-        demos = tuple(Demo(row.id, dict(row.inputs), text_of(row.expected)) for row in chosen)
-        return SetDemos(rng.choice(brief.slots), demos)
+        for _ in range(DRAWS):
+            table = _Table(brief, rng.choice(brief.slots), rng)
+            move = rng.choices(list(MOVES), list(MOVES.values()))[0] if table.present else _Table.fresh
+            edit = move(table)
+            if edit.apply(brief.parent) != brief.parent and edit.note not in brief.rejected:
+                return edit
+        raise Refused("no demos left")
 
 
-def _balanced(rows: Sequence[Example], size: int, rng: Random) -> list[Example]:
-    """`size` rows, drawn from each expected answer in turn, in random order."""
-    by_answer: defaultdict[str, list[Example]] = defaultdict(list)
-    for row in rng.sample(rows, len(rows)):
-        by_answer[text_of(row.expected)].append(row)
-    piles = rng.sample(list(by_answer.values()), len(by_answer))
-    dealt = [pile[turn] for turn in range(max(map(len, piles))) for pile in piles if turn < len(pile)]
-    chosen = dealt[:size]
-    rng.shuffle(chosen)
-    return chosen
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """One slot with its demos, and the moves it allows; a move for which there is no room changes nothing."""
+
+    brief: Brief
+    slot: str
+    rng: Random
+
+    @property
+    def present(self) -> tuple[Demo, ...]:
+        return self.brief.parent.demos.get(self.slot, ())
+
+    def fresh(self) -> Edit:
+        """Another set, its answers balanced."""
+        rows = [row for row in self.brief.train if row.expected is not None]
+        most = min(self.brief.max_demos, len(rows))
+        sizes = sorted({size for size in (*SIZES, most) if 0 < size <= most}) or [0]
+        size = self.rng.choices(sizes, [size + 1 for size in sizes])[0]
+        chosen = fitting(self.brief, map(labelled, dealt(rows, self.rng)), size, gone=self.present)
+        return SetDemos(self.slot, _shuffled(chosen, self.rng))
+
+    def add(self) -> Edit:
+        """A few more, behind the rest."""
+        return ChangeDemos(self.slot, add=self._newcomers(self.rng.randint(1, FEW)))
+
+    def swap(self) -> Edit:
+        """A few others in the place of some."""
+        out = self.rng.sample(self.present, self.rng.randint(1, min(FEW, len(self.present))))
+        return ChangeDemos(self.slot, _ids(out), self._newcomers(len(out), out))
+
+    def drop(self) -> Edit:
+        """One less."""
+        return ChangeDemos(self.slot, _ids([self.rng.choice(self.present)]))
+
+    def reorder(self) -> Edit:
+        """The same in another order: the last ones weigh most."""
+        return SetDemos(self.slot, _shuffled(self.present, self.rng))
+
+    def _newcomers(self, most: int, gone: list[Demo] | None = None) -> tuple[Demo, ...]:
+        """Rows that the slot does not show: those that the parent gets wrong first, then answers shown least."""
+        shown = {demo.example_id for demo in self.present}
+        failed = {row.example.id for row in wrong(self.brief.evidence)}
+        answers = Counter(demo.output for demo in self.present)
+
+        def urgency(row: Example) -> tuple[bool, int]:
+            return row.id not in failed, answers[text_of(row.expected)]
+
+        rows = [row for row in self.brief.train if row.expected is not None and row.id not in shown]
+        ranked = sorted(dealt(rows, self.rng), key=urgency)
+        return fitting(self.brief, map(labelled, ranked), most, gone or ())
+
+
+MOVES: Mapping[Callable[[_Table], Edit], float] = {
+    _Table.fresh: 2.0,
+    _Table.add: 3.0,
+    _Table.swap: 3.0,
+    _Table.drop: 1.0,
+    _Table.reorder: 1.0,
+}
+"""How often each move is drawn where there are demos; without any, only `fresh` is."""
+
+
+def _ids(demos: list[Demo]) -> tuple[str, ...]:
+    return tuple(demo.example_id for demo in demos)
+
+
+def _shuffled(demos: tuple[Demo, ...], rng: Random) -> tuple[Demo, ...]:
+    return tuple(rng.sample(demos, len(demos)))

@@ -27,8 +27,6 @@ TIPS = (
 class AddTip:
     """Adds one tip that the text does not have and that was not rejected before."""
 
-    name = "tips"
-
     def draw(self, brief: Brief) -> Edit:
         edits = [AddLines(brief.component.name, (tip,)) for tip in TIPS if tip not in brief.component.text]
         left = [edit for edit in edits if edit.note not in brief.rejected]

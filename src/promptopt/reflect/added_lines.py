@@ -1,0 +1,73 @@
+"""Short lines to add: bound by a JSON schema, checked one by one, assembled here.
+
+A weak reflection model cannot rewrite a prompt, but it can often say one true thing about a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from promptopt.core.edit import AddLines, Brief
+from promptopt.programs.prompt import placeholders
+from promptopt.reflect.copying import COPIED, copies_a_row, names_one_row, repeats
+from promptopt.reflect.operator import Refused
+from promptopt.reflect.reading import json_object
+
+LONGEST_LINE = 240
+"""Characters of one line."""
+LONGEST_REPLY = 80
+"""Characters in which it is said which reply a rule is about."""
+
+
+def schema(most: int, *about: str) -> dict[str, Any]:
+    """An object with at most `most` rules, each after the number of what it is about and the texts named in `about`.
+
+    A weak model that has to name an example and the reply that it wants goes on to say something about it. Asked for
+    rules alone, it says that replies should be correct.
+    """
+    parts: dict[str, Any] = {"number": {"type": "integer"}}
+    parts |= {name: {"type": "string", "maxLength": LONGEST_REPLY} for name in about}
+    parts["rule"] = {"type": "string", "minLength": 8, "maxLength": LONGEST_LINE}
+    rule = {"type": "object", "properties": parts, "required": list(parts), "additionalProperties": False}
+    rules = {"type": "array", "items": rule, "minItems": 1, "maxItems": most}
+    return {"type": "object", "properties": {"rules": rules}, "required": ["rules"], "additionalProperties": False}
+
+
+def additions(answer: str, brief: Brief, template: str, most: int) -> AddLines:
+    """The lines that an answer offers; where all together were rejected before, the first alone.
+
+    Left out are lines that repeat the example in `template`, copy or name a single row, stand in the text already, or
+    were rejected before. Raises Refused when none is left, and for rules that cannot become lines.
+    """
+    rules = json_object(answer).get("rules")
+    if not isinstance(rules, list) or not rules:
+        raise Refused("no rules", 'the object needs a list under "rules"')
+    lines = list(dict.fromkeys(_line(rule) for rule in cast("list[object]", rules)[:most]))
+    name = brief.component.name
+    sieves: tuple[tuple[Callable[[str], bool], str, str], ...] = (
+        (lambda line: repeats(line, template), "repeated the request", "the example shows only the form of an answer"),
+        (lambda line: copies_a_row(line, brief), COPIED, "do not copy examples; state what holds for all of them"),
+        (lambda line: names_one_row(line, brief), COPIED, "a rule about one example helps with no other"),
+        (lambda line: line in brief.component.text, "unchanged", "the text has these rules already"),
+        (lambda line: AddLines(name, (line,)).note in brief.rejected, "tried before", "these rules did not help"),
+    )
+    for unusable, reason, advice in sieves:
+        lines = [line for line in lines if not unusable(line)]
+        if not lines:
+            raise Refused(reason, advice)
+    together = AddLines(name, tuple(lines))
+    return together if together.note not in brief.rejected else AddLines(name, (lines[0],))
+
+
+def _line(rule: object) -> str:
+    """One rule as a bullet on one line; it may come as a text, or as an object that says what it is about."""
+    text = cast("dict[str, object]", rule).get("rule") if isinstance(rule, dict) else rule
+    if not isinstance(text, str) or not text.strip():
+        raise Refused("no rules", "every rule is a text")
+    line = " ".join(text.split()).removeprefix("- ")
+    if len(line) > LONGEST_LINE:
+        raise Refused("too long", f"a rule has at most {LONGEST_LINE} characters")
+    if placeholders(line):
+        raise Refused("unknown placeholder", "a rule may not contain placeholders")
+    return f"- {line}"

@@ -1,0 +1,76 @@
+"""What a row may leave in a text: its lesson, not its words.
+
+Feedback may be copied: it is what the metric's author wanted to be learnt.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from promptopt.core.edit import Brief
+from promptopt.core.example import Example, text_of
+
+COPIED_WORDS = 10
+"""A run of this many words from a row's input or expected answer is a copy, not a lesson."""
+REPEATED_WORDS = 6
+"""A run of this many words from a request is an echo of it."""
+WHOLE_WORDS = 5
+"""A whole input of this many words is a copy too."""
+IDENTIFIER = re.compile(r"\b(?=\w*\d)\w{4,}\b")
+"""A word that can name one row, such as an order number."""
+COPIED = "copied a row"
+"""Why a text with either fault is refused."""
+
+
+def copies_a_row(text: str, brief: Brief) -> bool:
+    """Whether `text` holds a verbatim copy of a row of the evidence that the current text does not hold.
+
+    A copy is a long run of words from an input or the expected answer, or the whole of an input.
+    """
+    new, had = _words(text), _words(brief.component.text)
+
+    def copied(words: Sequence[str], length: int) -> set[tuple[str, ...]]:
+        return _runs(words, length) & _runs(new, length) - _runs(had, length)
+
+    for row in brief.evidence:
+        feedback = _words(row.rollout.score.feedback if row.rollout.score else "")
+        inputs = [_words(text_of(value)) for value in row.example.inputs.values()]
+        long = [(words, COPIED_WORDS) for words in [*inputs, _words(text_of(row.example.expected))]]
+        whole = [(words, len(words)) for words in inputs if len(words) >= WHOLE_WORDS]
+        if any(copied(words, length) - _runs(feedback, length) for words, length in long + whole):
+            return True
+    return False
+
+
+def repeats(text: str, template: str) -> bool:
+    """Whether `text` echoes the words of a request, such as the example in it; a short text, when all its words do."""
+    words = _words(text)
+    length = min(REPEATED_WORDS, len(words))
+    return bool(_runs(words, length) & _runs(_words(template), length))
+
+
+def names_one_row(line: str, brief: Brief) -> bool:
+    """Whether a new line is about a single row, so that it is memorised and not learnt.
+
+    It has an identifier that stands in the inputs of exactly one train row.
+    """
+    names = set(IDENTIFIER.findall(line.casefold())) - set(_words(brief.component.text))
+    if not names:
+        return False
+    known = {row.id: row for row in (*brief.train, *(row.example for row in brief.evidence))}
+    held = Counter(word for row in known.values() for word in names & _input_words(row))
+    return 1 in held.values()
+
+
+def _input_words(example: Example) -> set[str]:
+    return {word for value in example.inputs.values() for word in _words(text_of(value))}
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
+
+
+def _runs(words: Sequence[str], length: int) -> set[tuple[str, ...]]:
+    return {tuple(words[i : i + length]) for i in range(len(words) - length + 1)}
