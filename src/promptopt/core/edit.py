@@ -44,7 +44,8 @@ class AddLines:
     def apply(self, candidate: Candidate) -> Candidate:
         text = candidate.components[self.component]
         new = [line for line in self.lines if line not in text]
-        return candidate.with_text(self.component, "\n".join([text.rstrip(), *new])) if new else candidate
+        lines = [*([text.rstrip()] if text.strip() else []), *new]
+        return candidate.with_text(self.component, "\n".join(lines)) if new else candidate
 
     @property
     def note(self) -> str:

@@ -41,12 +41,16 @@ def merge_text(base: str, ours: str, theirs: str) -> str:
         return theirs
     if base == theirs:
         return ours
-    before, mine, new = (text.rstrip().split("\n") for text in (base, ours, theirs))
+    before, mine, new = (_lines(text) for text in (base, ours, theirs))
     removed = set(before) - set(mine)
     if len(removed) * 2 > len(set(before)):
         return theirs
     kept = [line for line in new if line not in removed]
     return "\n".join([*kept, *(line for line in mine if line not in before and line not in new)])
+
+
+def _lines(text: str) -> list[str]:
+    return text.rstrip().split("\n") if text.strip() else []
 
 
 def _newer(base: T, ours: T, theirs: T) -> T:

@@ -32,7 +32,14 @@ MAX_MISSING = 0.2
 
 def deep_enough(scores: Scores, least: int = LEAST_ROWS) -> bool:
     """Whether these rows of an incumbent, at least `least`, leave enough room to see who improves on it."""
-    return len(scores) >= least and sum(1 - value for value in scores.values() if value is not None) >= ROOM
+    return len(scores) >= least and math.fsum(1 - value for value in scores.values() if value is not None) >= ROOM
+
+
+def lacking(scores: Scores, least: int = LEAST_ROWS) -> int:
+    """How many more rows these are likely to need until they are deep enough, at least one."""
+    rooms = [1 - value for value in scores.values() if value is not None]
+    usual = max(0.1, math.fsum(rooms) / len(rooms)) if rooms else 1.0
+    return max(1, least - len(scores), math.ceil((ROOM - math.fsum(rooms)) / usual))
 
 
 def field(incumbent: Scores, rng: Random, least: int = LEAST_ROWS) -> Scores:
@@ -92,7 +99,8 @@ class Race:
         if not self.shrinking and max(found, default=0.0) <= 0:
             return f"mends none of {len(found)} rows"
         still_open = sum(1 - value for row, value in self.incumbent.items() if row not in child)
-        if sum(found) + still_open < 0 or (sum(found) + still_open == 0 and not self.shrinking):
+        at_most = sum(found) + still_open
+        if not missing and (at_most < 0 or (at_most == 0 and not self.shrinking)):
             return f"cannot catch up after {len(found)} rows"
         now = self.standing(child)
         if now.gain + BEHIND_Z * now.error < 0:

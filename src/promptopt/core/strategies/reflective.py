@@ -18,7 +18,7 @@ from promptopt.core.edit import Brief, Evidence, Proposal
 from promptopt.core.example import Example
 from promptopt.core.frontier import drawn, wins_beyond
 from promptopt.core.merge import merge
-from promptopt.core.racing import LEAST_ROWS, LEAST_TO_SHRINK, Race, Scores, deep_enough, field, paired_gain
+from promptopt.core.racing import LEAST_ROWS, LEAST_TO_SHRINK, Race, Scores, deep_enough, field, lacking, paired_gain
 from promptopt.core.rollout import Rollout
 from promptopt.core.search import AwaitTurn, Evaluate, Propose, Steps, Turn, Work
 from promptopt.core.selection import prompt_bytes
@@ -34,8 +34,6 @@ USELESS = 8
 """Answers in a row that led nowhere before the reflection model is asked no more."""
 GROWN = 1.5
 """How many times as long as the baseline a prompt must be before it is shortened."""
-STRIDE = 8
-"""Val rows by which an incumbent's evidence grows."""
 FINALISTS = 4
 """Candidates that may be completed at the end, while there is room: incumbent, baseline, earlier winners."""
 
@@ -96,11 +94,12 @@ class Reflective:
 
     def baseline(self) -> Steps:
         seed = self.task.seed_candidate
-        yield from self._deepen(seed, {}, LEAST_ROWS, len(self._val))
+        least = LEAST_ROWS if self.limits.target is None else len(self._val)
+        yield from self._deepen(seed, {}, least, len(self._val))
         return Told(0, "baseline", "baseline", seed, note="the program as it is")
 
     def step(self, number: int, state: State) -> Steps:
-        if self._at_target(state):
+        if self._at_goal(state):
             return (yield from self._complete(number, state.incumbent, state))
         rng = Random(f"{self.seed}/{number}")
         wins = wins_beyond(state)
@@ -140,16 +139,17 @@ class Reflective:
         return None
 
     def enough(self, state: State) -> str | None:
-        target, patience = self.limits.target, self.limits.patience
+        patience = self.limits.patience
         best = max(self._complete_ones(state), key=state.mean, default=None)
-        if target is not None and best is not None and state.mean(best) >= target:
+        if best is not None and state.mean(best) >= self._goal:
             met = "the starting prompt has" if best == state.baseline else "val reached"
-            return f"target: {met} {state.mean(best):.3f}, which is at least {target:g}"
+            return f"target: {met} {state.mean(best):.3f}, which is at least {self._goal:g}"
         if patience is not None and state.since_win >= patience:
             return f"patience: no improvement in the last {state.since_win} proposals"
         if state.useless >= USELESS and all(operator.asks for operator in self.operators):
-            why = ", ".join(f"{reason}: {count}" for reason, count in state.refused.items())
-            return f"reflection: nothing usable {state.useless} times in a row ({why or 'always the same text'})"
+            refused = [f"{reason}: {count}" for reason, count in state.refused.items()]
+            why = ", ".join(refused) or "always the same text"
+            return f"reflection: nothing usable {state.useless} times in a row ({why})"
         return None
 
     def _propose(
@@ -231,7 +231,9 @@ class Reflective:
     def _deepen(self, incumbent: Candidate, had: Scores, least: int, room: int) -> Generator[Work, Any, Scores]:
         """The incumbent's scores on so many rows that they show who improves on it, if `room` more are enough."""
         known = dict(had)
-        while not deep_enough(known, least) and (more := self._unknown(known)[: max(0, min(room, STRIDE))]):
+        while not deep_enough(known, least) and (
+            more := self._unknown(known)[: max(0, min(room, lacking(known, least)))]
+        ):
             known |= values((yield Evaluate(incumbent, self._rows(more))))
             room -= len(more)
         return known
@@ -252,9 +254,14 @@ class Reflective:
         ]
         return [*(usable or self.operators), *([MERGE] if mergeable else [])]
 
-    def _at_target(self, state: State) -> bool:
-        target, known = self.limits.target, state.val[state.incumbent]
-        return target is not None and len(known) < len(self._val) and state.mean(state.incumbent) >= target
+    @property
+    def _goal(self) -> float:
+        """The val score at which nothing is left to do."""
+        return 1.0 if self.limits.target is None else self.limits.target
+
+    def _at_goal(self, state: State) -> bool:
+        """Whether the incumbent seems to be there, and is only to be completed."""
+        return len(state.val[state.incumbent]) < len(self._val) and state.mean(state.incumbent) >= self._goal
 
     def _complete_ones(self, state: State) -> list[str]:
         return [name for name, scores in state.val.items() if len(scores) == len(self._val)]
