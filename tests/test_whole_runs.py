@@ -142,7 +142,7 @@ async def test_twenty_kills_at_random_moments_change_nothing(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("cap", "limit", "floor"),
-    [("rollouts", 403, 0.85), ("calls", 400, 0.85), ("tokens", 120_000, 0.7), ("usd", 0.15, 0.7)],
+    [("rollouts", 403, 0.85), ("calls", 400, 0.85), ("tokens", 75_000, 0.7), ("usd", 0.075, 0.7)],
 )
 async def test_no_cap_is_ever_passed_with_64_calls_in_flight(
     tmp_path: Path, cap: str, limit: float, floor: float

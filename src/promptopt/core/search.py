@@ -27,7 +27,7 @@ from promptopt.core.state import State, Told
 CAP = "budget: "
 """How the reason of a stop by a cap begins."""
 OUT_OF_ROLLOUTS = f"{CAP}rollouts"
-"""The reason of a stop for want of rollouts; steps still in flight then will not race either, and can be cut short."""
+"""The reason of a stop for want of rollouts."""
 IDLE_LIMIT = 24
 """Steps in a row that ran nothing new before the search gives up: proposals have run dry."""
 
@@ -183,6 +183,12 @@ class Search:
     @property
     def done(self) -> bool:
         return not self.in_flight and self.finishing
+
+    @property
+    def decided(self) -> str | None:
+        """The reason of a stop that the folds alone decided: steps in flight cannot change it, and may be cut short."""
+        reason = self.stop_reason
+        return None if reason and reason.startswith(CAP) and reason != OUT_OF_ROLLOUTS else reason
 
     def stop(self, reason: str) -> None:
         """Start no further proposal; the first reason stays."""

@@ -145,8 +145,7 @@ class State:
 
     def mean(self, candidate_id: str) -> float:
         """A candidate's mean over its known val scores; 0.0 when it has none."""
-        known = [value for value in self.val[candidate_id].values() if value is not None]
-        return sum(known) / len(known) if known else 0.0
+        return mean(self.val[candidate_id])
 
     def lineage(self, candidate_id: str) -> Iterable[str]:
         """The candidate, its parent, its parent's parent, and so on up to the baseline."""
@@ -186,6 +185,12 @@ class State:
         ahead = told.parent == self.incumbent or paired_gain(told.scores, state.val[self.incumbent]) > 0
         incumbent = told.candidate.id if ahead else self.incumbent
         return replace(state, winners=(*self.winners, told.candidate.id), incumbent=incumbent)
+
+
+def mean(scores: Scores) -> float:
+    """The mean of the known scores; 0.0 when there are none."""
+    known = [value for value in scores.values() if value is not None]
+    return sum(known) / len(known) if known else 0.0
 
 
 def _fresh(told: Mapping[str, Scores], known: Mapping[str, Scores]) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from promptopt.core.racing import MAX_MISSING, Scores
-from promptopt.core.search import CAP, OUT_OF_ROLLOUTS, Ask, AwaitTurn, Evaluate, Propose, Search, Turn
+from promptopt.core.search import CAP, Ask, AwaitTurn, Evaluate, Propose, Search, Turn
 from promptopt.core.state import Told
 from promptopt.errors import BaselineFailed, BudgetExhausted
 from promptopt.execute.runner import Runner
@@ -56,8 +56,8 @@ class Engine:
                     self.on_finishing()
                 for ask in asks:
                     self._tasks[ask.number] = asyncio.create_task(self._drive(ask))
-                if self.search.stop_reason == OUT_OF_ROLLOUTS and not self._finishing:
-                    self.cut(OUT_OF_ROLLOUTS)
+                if self.search.decided and not self._finishing:
+                    self.cut(self.search.decided)
                 self._call_turns()
                 if not self.search.in_flight:
                     break
@@ -82,7 +82,7 @@ class Engine:
         number = self.search.state.folded
         try:
             told = await self._tasks[number]
-            if self._cut is None or self._cut != OUT_OF_ROLLOUTS:  # then timing alone decides what had just ended
+            if self._cut is None or self._cut != self.search.decided:  # then timing alone decides what had just ended
                 return told
         except asyncio.CancelledError:
             if self._cut is None or _being_cancelled():

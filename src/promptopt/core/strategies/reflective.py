@@ -22,7 +22,7 @@ from promptopt.core.racing import LEAST_ROWS, LEAST_TO_SHRINK, Race, Scores, dee
 from promptopt.core.rollout import Rollout
 from promptopt.core.search import AwaitTurn, Evaluate, Propose, Steps, Turn, Work
 from promptopt.core.selection import prompt_bytes
-from promptopt.core.state import State, Told
+from promptopt.core.state import State, Told, mean
 from promptopt.core.strategies.drawing import MERGE, OperatorPrior, draw
 from promptopt.core.strategies.minibatch import minibatches, width
 
@@ -131,6 +131,8 @@ class Reflective:
     def finish(self, number: int, state: State, room: int | None) -> Steps | None:
         """Complete the incumbent and the baseline, then earlier winners that promise more than the best turned out."""
         best = max((state.mean(name) for name in self._complete_ones(state)), default=0.0)
+        if best >= self._goal:
+            return None
         latest = dict.fromkeys((state.incumbent, state.baseline, *reversed(state.winners)))
         for place, name in enumerate(list(latest)[:FINALISTS]):
             left = len(self._val) - len(state.val[name])
@@ -219,10 +221,13 @@ class Reflective:
             scores |= values((yield Evaluate(child, self._rows(block))))
             if why := race.futile(scores):
                 return replace(told, outcome="behind", reason=why, saved=len(self._val) - len(scores))
-        now = race.standing(scores)
+        now, won = race.standing(scores), race.won(scores)
+        rest = self._unknown(scores)
+        if won and mean(scores) >= self._goal and 0 < len(rest) <= room - len(scores):
+            scores |= values((yield Evaluate(child, self._rows(rest))))
         return replace(
             told,
-            outcome="won" if race.won(scores) else "lost",
+            outcome="won" if won else "lost",
             reason=f"{now.gain:+.3f} ± {now.error:.3f} on {now.n} rows",
             gain=now.gain,
             saved=len(self._val) - len(scores),
