@@ -300,6 +300,8 @@ def check(path: Path) -> None:
             )
             if application != APPLICATION_ID:
                 refuse("is not a ledger of promptopt; choose another run directory")
+            if version < SCHEMA_VERSION:
+                refuse(f"was written by an older promptopt (schema {version}); start the run anew in another directory")
             if version > SCHEMA_VERSION:
                 refuse(f"was written by a newer promptopt (schema {version}); upgrade promptopt to open it")
             if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
