@@ -12,7 +12,7 @@ import numpy as np
 
 from promptopt.core.budget import Spend
 from promptopt.core.candidate import Candidate
-from promptopt.core.rollout import Rollout
+from promptopt.core.rollout import Rollout, values
 from promptopt.core.sealed import Pair, TestResult, measure
 from promptopt.errors import UserError
 from promptopt.result import read_result, reading
@@ -98,8 +98,7 @@ def _scores(directory: Path) -> dict[str, dict[str, float | None]]:
     with reading(directory) as ledger:
         candidate = read_result(ledger, directory).recommended.id
         return {
-            split: {r.example_id: r.value for r in ledger.rollouts(split) if r.candidate_id == candidate}
-            for split in ("val", "test")
+            split: values(r for r in ledger.rollouts(split) if r.candidate_id == candidate) for split in ("val", "test")
         }
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from promptopt.core.candidate import Candidate, Component, Demo
 from promptopt.core.example import Example
@@ -165,9 +164,6 @@ class Proposal:
     """How many answers were refused, by reason."""
     tokens: int = 0
     """Tokens that the reflection model read and wrote for it."""
-
-    def to_json(self) -> dict[str, Any]:
-        return {"note": self.edit.note if self.edit else "", "refused": dict(self.refused), "tokens": self.tokens}
 
 
 def one_line(text: str, width: int = 160) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
@@ -134,3 +134,8 @@ class Rollout:
         fields["score"] = None if body["score"] is None else Score(*body["score"])
         fields["failure"] = None if body["failure"] is None else Failure(**body["failure"])
         return Rollout(**fields)
+
+
+def values(rollouts: Iterable[Rollout]) -> dict[str, float | None]:
+    """Scores by example id, None where one is missing."""
+    return {rollout.example_id: rollout.value for rollout in rollouts}

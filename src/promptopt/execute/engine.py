@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from promptopt.core.racing import MAX_MISSING, Scores
+from promptopt.core.rollout import values
 from promptopt.core.search import CAP, Ask, AwaitTurn, Evaluate, Propose, Search, Turn
 from promptopt.core.state import Told
 from promptopt.errors import BaselineFailed, BudgetExhausted
@@ -101,8 +102,7 @@ class Engine:
                     case Evaluate(candidate, examples):
                         split = self.splits[examples[0].id]
                         answer = await self.runner.evaluate(candidate, examples, step=ask.number, split=split)
-                        scores = {rollout.example_id: rollout.value for rollout in answer}
-                        seen[split][candidate.id] = {**seen[split].get(candidate.id, {}), **scores}
+                        seen[split][candidate.id] = {**seen[split].get(candidate.id, {}), **values(answer)}
                         tokens += sum(one.tokens for one in answer)
                     case Propose():
                         answer = await self.runner.propose(work, step=ask.number)

@@ -76,12 +76,12 @@ class Ledger:
         self._cached = 0
         """Calls of this session that were answered from here; those of earlier ones stand in their rows."""
         self.account = Account(budget, self.spent())
-        self.account.fullness = self._fullness()
         self._open: dict[int, Spend] = {}
         """Worst cases of the calls in flight."""
         self._settled = asyncio.Event()
         self._session = 0
         if not read_only:
+            self.account.fullness = self._fullness()
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._session = self._insert(
                 "INSERT INTO sessions (pid, host, started) VALUES (?, ?, ?)",

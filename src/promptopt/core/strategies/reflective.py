@@ -19,7 +19,7 @@ from promptopt.core.example import Example
 from promptopt.core.frontier import drawn, wins_beyond
 from promptopt.core.merge import merge
 from promptopt.core.racing import LEAST_ROWS, LEAST_TO_SHRINK, Race, Scores, deep_enough, field, lacking, paired_gain
-from promptopt.core.rollout import Rollout
+from promptopt.core.rollout import Rollout, values
 from promptopt.core.search import AwaitTurn, Evaluate, Propose, Steps, Turn, Work
 from promptopt.core.selection import prompt_bytes
 from promptopt.core.state import State, Told, mean
@@ -285,8 +285,3 @@ class Reflective:
 def shrinks(child: Candidate, rival: Candidate) -> bool:
     """Whether a child is so much shorter than its rival that it need only be as good."""
     return prompt_bytes(child) <= 0.9 * prompt_bytes(rival)
-
-
-def values(rollouts: Sequence[Rollout]) -> dict[str, float | None]:
-    """Scores by example id, None where one is missing."""
-    return {rollout.example_id: rollout.value for rollout in rollouts}
