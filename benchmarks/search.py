@@ -31,7 +31,7 @@ from simtask import Task, serving
 
 OURS, GEPA = (300, 600, 1200), (600, 1200, 2400, 4800)
 ABLATED_AT = 600
-EVERYTHING = math.inf
+EVERYTHING = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,6 @@ ABLATIONS = {
         constants={"strategies.minibatch.FAILED": 1.0, "strategies.minibatch.PASSED": 1.0}
     ),
     "one parent": Variant(constants={"strategies.reflective.OFF_LINE": 0.0}),
-    "no spare edits": Variant(constants={"search.SPARE": 0}),
     "no scan": Variant({"operators": [*MODEL_FREE, "rules", "contrast", "rewrite", "shorten"]}),
     "no operator that needs no model": Variant({"operators": ["scan", "rules", "contrast", "rewrite", "shorten"]}),
     "rules alone": Variant({"operators": ["rules"]}),

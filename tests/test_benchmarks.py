@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import search
 from contenders import chat, score
 from simtask import FILLER, REFLECT, SEED_PROMPT, TASK, Task, Traffic
+
+from promptopt.config.settings import StrategySettings
 
 
 def digest(value: object) -> str:
@@ -70,7 +73,18 @@ def test_searches_are_tabled_and_kept(tmp_path: Path, capsys: pytest.CaptureFixt
     assert f"{(trials[2]['heldout'] + trials[3]['heldout']) / 2:.3f} ±" in capsys.readouterr().out
 
 
-def test_our_search_is_measured_end_to_end():
-    outcome = search.Trial("ours", "ours", seed=0, budget=200).run()
-    assert 80 < outcome.rollouts <= 200
+@pytest.mark.parametrize("name", search.ABLATIONS)
+def test_every_ablation_sets_what_the_search_reads(name: str):
+    variant = search.ABLATIONS[name]
+    StrategySettings(**variant.strategy)
+    with variant.applied():
+        for path, value in variant.constants.items():
+            module, _, constant = path.rpartition(".")
+            assert getattr(import_module(f"promptopt.core.{module}"), constant) == value
+
+
+@pytest.mark.parametrize("name", ["ours", "every child on all of val"])
+def test_our_search_is_measured_end_to_end(name: str):
+    outcome = search.Trial(name, "ours", seed=0, budget=240, variant=search.ABLATIONS[name]).run()
+    assert 80 < outcome.rollouts <= 240
     assert 0 < outcome.heldout < 1

@@ -195,7 +195,7 @@ def read_result(ledger: Ledger, directory: Path) -> Result:
     elif best.id != baseline.id:
         judged = untested("the budget has no room for the sealed test of the best candidate; raise it")
     elif len(state.candidates) < 2:
-        judged = untested("no other candidate was scored; see why in the report")
+        judged = untested(f"no other candidate was scored; the search stopped: {stops[0].body['reason']}")
     else:
         judged = nothing_better()
     return Result(

@@ -147,6 +147,10 @@ class State:
         """A candidate's mean over its known val scores; 0.0 when it has none."""
         return mean(self.val[candidate_id])
 
+    def promise(self, candidate_id: str) -> float:
+        """A guess at a candidate's mean on all val rows: the baseline's, plus its lead on the rows that both have."""
+        return self.mean(self.baseline) + paired_gain(self.val[candidate_id], self.val[self.baseline])
+
     def lineage(self, candidate_id: str) -> Iterable[str]:
         """The candidate, its parent, its parent's parent, and so on up to the baseline."""
         name: str | None = candidate_id

@@ -86,7 +86,7 @@ class Optimization:
             steps=state.folded,
             in_flight=len(self.search.in_flight),
             val_baseline=state.mean(state.baseline) if known else None,
-            val_best=state.mean(state.incumbent) if known else None,
+            val_best=state.promise(state.incumbent) if known else None,
             last_win=self._last_win,
             spent=self.ledger.account.spent,
             budget=self.job.budget,

@@ -19,7 +19,7 @@ class Progress:
     in_flight: int
     val_baseline: float | None
     val_best: float | None
-    """Selection score of the incumbent, optimistic."""
+    """Selection score of the incumbent, optimistic: the baseline's, plus its lead on the rows that both ran on."""
     last_win: str
     """What the last accepted edit changed; empty before the first."""
     spent: Spend

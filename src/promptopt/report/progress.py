@@ -136,7 +136,7 @@ def drawn(name: str, progress: Progress) -> Group:
     if progress.val_best is None:
         best.add_row("best on val", "not known yet: the current prompt is being scored")
     else:
-        start = f"  {OPTIMISTIC}; the current prompt has {score(progress.val_baseline)}; each on the rows it ran"
+        start = f"  {OPTIMISTIC}; the current prompt has {score(progress.val_baseline)}"
         best.add_row("best on val", Text.assemble((score(progress.val_best), "bold green"), (start, "dim")))
     head = Text.assemble(said(name, "bold"), f" · {progress.phase}")
     return Group(head, best, bars, words, Text(HINT, style="dim"))

@@ -18,7 +18,7 @@ from promptopt.core.edit import Brief, Evidence, Proposal
 from promptopt.core.example import Example
 from promptopt.core.frontier import drawn, wins_beyond
 from promptopt.core.merge import merge
-from promptopt.core.racing import LEAST_ROWS, LEAST_TO_SHRINK, Race, Scores, deep_enough, field, lacking, paired_gain
+from promptopt.core.racing import LEAST_ROWS, LEAST_TO_SHRINK, Race, Scores, deep_enough, field, lacking
 from promptopt.core.rollout import Rollout, values
 from promptopt.core.search import AwaitTurn, Evaluate, Propose, Steps, Turn, Work
 from promptopt.core.selection import prompt_bytes
@@ -136,7 +136,7 @@ class Reflective:
         latest = dict.fromkeys((state.incumbent, state.baseline, *reversed(state.winners)))
         for place, name in enumerate(list(latest)[:FINALISTS]):
             left = len(self._val) - len(state.val[name])
-            if left and (place < 2 or self._promise(name, state) > best) and (room is None or left <= room):
+            if left and (place < 2 or state.promise(name) > best) and (room is None or left <= room):
                 return self._complete(number, name, state)
         return None
 
@@ -204,9 +204,15 @@ class Reflective:
         told = replace(told, parent=told.parent or rival.id)
         if child.id in state.candidates:
             return replace(told, outcome="repeat", reason="the candidate was scored before")
-        if prompt_bytes(child) > self.limits.max_bytes:
-            return replace(told, outcome="refused", reason="too long", refused={**told.refused, "too long": 1})
+        if fault := self._fault(child):
+            return replace(told, outcome="refused", reason=fault, refused={**told.refused, fault: 1})
         return (yield from self._race(replace(told, candidate=child), child, rival, turn))
+
+    def _fault(self, child: Candidate) -> str | None:
+        """The limit that a child passes where its edit met others': each kept within it when it was made."""
+        if prompt_bytes(child) > self.limits.max_bytes:
+            return "too long"
+        return "too many demos" if child.n_demos > self.limits.max_demos else None
 
     def _race(self, told: Told, child: Candidate, rival: Candidate, turn: Turn) -> Steps:
         had = turn.state.val[rival.id]
@@ -270,10 +276,6 @@ class Reflective:
 
     def _complete_ones(self, state: State) -> list[str]:
         return [name for name, scores in state.val.items() if len(scores) == len(self._val)]
-
-    def _promise(self, name: str, state: State) -> float:
-        """A guess at a winner's mean on all val rows: the baseline's, plus its lead on the rows that both have."""
-        return state.mean(state.baseline) + paired_gain(state.val[name], state.val[state.baseline])
 
     def _unknown(self, known: Scores) -> list[str]:
         return [row for row in self._val if row not in known]
