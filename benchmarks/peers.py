@@ -18,6 +18,8 @@ from counted import Model
 from promptopt.core.example import Example
 from promptopt.core.rollout import Score
 
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+
 DEMOS = 16
 BOOTSTRAPS = 20
 """Calls that bootstrapping takes, about: a set of demos needs up to four right answers on train."""
@@ -228,6 +230,3 @@ def _answers(task: Task, program: Any) -> Answer:
             return ""
 
     return answer
-
-
-os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")

@@ -55,7 +55,7 @@ class Variant:
 MODEL_FREE = ["tips", "demos", "bootstrap", "remove"]
 ABLATIONS = {
     "ours": Variant(),
-    "every child on all of val": Variant(constants={"racing.ROOM": EVERYTHING, "racing.FIRST_LOOK": 0}),
+    "races over all of val, in random order": Variant(constants={"racing.ROOM": EVERYTHING, "racing.FIRST_LOOK": 0}),
     "no opening on failed rows": Variant(constants={"racing.FIRST_LOOK": 0}),
     "any lead wins": Variant(constants={"racing.AHEAD_Z": 0.0}),
     "a lead of a whole error wins": Variant(constants={"racing.AHEAD_Z": 1.0}),
@@ -103,7 +103,8 @@ def trials(options: argparse.Namespace) -> list[Trial]:
     """What the options ask for; all three searches where they name none."""
     if options.ablate:
         return [
-            Trial(name, "ours", seed, ABLATED_AT, variant)
+            Trial(name, "ours", seed, budget, variant)
+            for budget in options.rollouts or [ABLATED_AT]
             for name, variant in ABLATIONS.items()
             for seed in options.seeds
         ]

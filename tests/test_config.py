@@ -185,7 +185,6 @@ def test_init_says_why_it_cannot_write(tmp_path: Path):
         (",\n       split: {train: 60, val: 60, test: 150, seed: 0}", "", "line 9: data needs a split for its path"),
         ("{type: exact_match}", "[]", "line 11: metric must be a mapping, got a list"),
         ("{type: exact_match}", "{kind: x}", "line 11: metric needs a type, such as exact_match"),
-        ("name: reflective", "name: random", "line 13: strategy.name must be 'reflective', got 'random'"),
         ("name: banking", "name: ../banking", "line 1: name must be 1 to 64 letters"),
         ("name: banking", "name: ..", "line 1: name must be 1 to 64 letters"),
         ("name: banking", "name: a\nname: b", "line 2: name is said twice; the first time on line 1"),

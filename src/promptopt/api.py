@@ -29,6 +29,7 @@ from promptopt.lm.message import Scope
 from promptopt.lm.session import Session
 from promptopt.lm.settings import ModelSettings
 from promptopt.lm.spec import LM
+from promptopt.method import MakeStrategy
 from promptopt.metrics.build import as_metric
 from promptopt.metrics.metric import Metric
 from promptopt.metrics.preflight import check_rows
@@ -54,7 +55,7 @@ def optimize(
     *,
     reflection: LM | str | None = None,
     budget: Budget | Mapping[str, Any] | None = None,
-    strategy: StrategySettings | Mapping[str, Any] | None = None,
+    strategy: StrategySettings | Mapping[str, Any] | MakeStrategy | None = None,
     run: RunSettings | Mapping[str, Any] | None = None,
     lms: Mapping[str, ModelSettings | Mapping[str, Any]] | None = None,
     watch: Watch | None = None,
@@ -62,7 +63,8 @@ def optimize(
     """Search for a better prompt and judge it on the sealed test.
 
     Takes a program with its data, metric and budget, or a config (a path or a `Config`) alone. `strategy`, `run`
-    and `lms` say what the YAML says under the same names. A run directory that holds a run of the same job is resumed.
+    and `lms` say what the YAML says under the same names; `strategy` may also be a class of your own. A run directory
+    that holds a run of the same job is resumed.
     Also works under a running event loop, as in notebooks.
 
     `watch` is told what happens; without one, progress is shown on a terminal and in a notebook.
@@ -85,7 +87,8 @@ def optimize(
             as_metric(metric),
             reflection=LM.of(reflection) if reflection is not None else None,
             budget=budget if isinstance(budget, Budget) else group(BudgetSettings, budget, "budget").caps,
-            strategy=group(StrategySettings, strategy, "strategy"),
+            strategy=group(StrategySettings, None if callable(strategy) else strategy, "strategy"),
+            make_strategy=strategy if callable(strategy) else None,
             run=group(RunSettings, run, "run"),
             models={name: group(ModelSettings, settings, f"lms.{name}") for name, settings in (lms or {}).items()},
         )
@@ -129,7 +132,6 @@ async def _runner(job: Job, ledger: Ledger, watch: Watch) -> AsyncGenerator[Runn
     """A runner with a gateway behind it, and local models that start when they are first called."""
     from promptopt.lm.local import LocalServers
 
-    names = tuple(prior.name for prior in job.priors)
     fetched = set[str]()
 
     def fetching(name: str, _done: int, _total: int) -> None:
@@ -144,7 +146,8 @@ async def _runner(job: Job, ledger: Ledger, watch: Watch) -> AsyncGenerator[Runn
                 lm = job.reflection or LM("")
                 return Session(gateway, Scope("reflection", key, step), lm.name, lm.args)
 
-            bench = Bench(job.program, job.metric, Proposer(names, session, job.template), gateway, ledger)
+            operators = {name: operator for name, (operator, _) in job.operators.items()}
+            bench = Bench(job.program, job.metric, Proposer(operators, session), gateway, ledger)
             yield Runner(bench, concurrency=job.run.concurrency, timeout=job.run.rollout_timeout)
 
 

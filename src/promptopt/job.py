@@ -15,22 +15,26 @@ from promptopt.config.identity import fingerprint
 from promptopt.config.settings import FunctionSettings, PromptSettings, RunSettings, StrategySettings
 from promptopt.core import overlap
 from promptopt.core.budget import Budget
-from promptopt.core.candidate import Candidate
+from promptopt.core.candidate import Candidate, Demo
+from promptopt.core.search import Strategy
 from promptopt.core.selection import BYTES_A_TOKEN, prompt_tokens
 from promptopt.core.split import Split, digest, given, split
 from promptopt.core.strategies.drawing import OperatorPrior
-from promptopt.core.strategies.reflective import Limits, Reflective, Task
+from promptopt.core.strategies.racer import Limits, Task
 from promptopt.data import Columns, Dataset
 from promptopt.errors import ConfigError, DataError
-from promptopt.execute.user_code import load
+from promptopt.execute.user_code import load, source_hash
 from promptopt.lm.pricing import check_model, require_price
 from promptopt.lm.settings import ModelSettings
 from promptopt.lm.spec import LM
+from promptopt.method import STRATEGIES, MakeStrategy, operators_named, strategy_named
 from promptopt.metrics.build import build, judges_in
 from promptopt.metrics.metric import Metric
 from promptopt.programs.function import Function
 from promptopt.programs.program import Program
 from promptopt.programs.prompt import Prompt
+from promptopt.reflect.operator import Operator
+from promptopt.reflect.operators.rewrite import FullRewrite
 from promptopt.reflect.proposer import OPERATORS
 
 MAX_PROMPT_TOKENS = 4000
@@ -49,12 +53,15 @@ class Job:
     template: str | None
     """What a full rewrite asks, in place of promptopt's own words."""
     strategy: StrategySettings
+    make_strategy: MakeStrategy
     budget: Budget
     run: RunSettings
     directory: Path
     models: Mapping[str, ModelSettings]
     identity: Mapping[str, Any]
     """What decides the result; a run directory belongs to one identity."""
+    base: Path = Path()
+    """The folder that import paths are relative to."""
 
     @staticmethod
     def from_config(config: Config) -> Job:
@@ -75,11 +82,13 @@ class Job:
             reflection=LM(config.reflection.lm, **config.reflection.lm_args) if config.reflection else None,
             template=config.reflection.template if config.reflection else None,
             strategy=config.strategy,
+            make_strategy=strategy_named(config.strategy.name, config.base),
             budget=config.budget.caps,
             run=config.run,
             directory=config.run_dir,
             models=config.lms,
             identity=fingerprint(config),
+            base=config.base,
         )
         job.check()
         return job
@@ -89,6 +98,14 @@ class Job:
         """The program as it is."""
         return Candidate({component.name: component.text for component in self.program.components})
 
+    @cached_property
+    def labelled(self) -> Mapping[str, tuple[Demo, ...]]:
+        """By demo slot, the demos that train rows make."""
+        return {
+            slot: tuple(demo for row in self.split.train if (demo := self.program.labelled(slot, row)))
+            for slot in self.program.demo_slots
+        }
+
     @property
     def data(self) -> dict[str, Any]:
         """What the rows are, for recognising a run's data: sizes and content hashes."""
@@ -96,8 +113,12 @@ class Job:
 
     @property
     def code(self) -> dict[str, str]:
-        """Fingerprints of program and metric, which change when the user's own code does."""
-        return {"program": self.program.fingerprint, "metric": self.metric.fingerprint}
+        """Fingerprints of all that may be the user's own code, which change when it does."""
+        own = {name: type(operator) for name, (operator, _) in self.operators.items() if name not in OPERATORS}
+        if self.make_strategy not in STRATEGIES.values():
+            own["strategy"] = self.make_strategy
+        hashes = {name: source_hash(code) for name, code in own.items()}
+        return {"program": self.program.fingerprint, "metric": self.metric.fingerprint, **hashes}
 
     @property
     def splits(self) -> dict[str, str]:
@@ -115,24 +136,25 @@ class Job:
         return self.models.get(model, ModelSettings())
 
     @cached_property
-    def priors(self) -> tuple[OperatorPrior, ...]:
-        """The operators that can propose for this job."""
-        names = self.strategy.operators or tuple(OPERATORS)
-        for name in names:
-            if name not in OPERATORS:
-                raise ConfigError(
-                    f"strategy.operators: {name!r} is not an operator; there are {', '.join(OPERATORS)}",
-                    key="strategy.operators",
-                )
-        priors = tuple(OPERATORS[name][1] for name in names if self._can_use(name))
-        if not priors:
+    def operators(self) -> Mapping[str, tuple[Operator, OperatorPrior]]:
+        """The operators that can propose for this job, with what is believed of each."""
+        named = operators_named(self.strategy.operators or OPERATORS, self.base)
+        usable = {name: (operator, prior) for name, (operator, prior) in named.items() if self._can_use(prior)}
+        if self.template and "rewrite" in usable:
+            usable["rewrite"] = (FullRewrite(self.template), usable["rewrite"][1])
+        if not usable:
             raise ConfigError(
                 "nothing can propose: give a reflection model, a program that takes demos, or other strategy.operators",
                 key="strategy.operators",
             )
-        return priors
+        return usable
 
-    def strategy_for_search(self) -> Reflective:
+    @property
+    def priors(self) -> tuple[OperatorPrior, ...]:
+        """What is believed of each operator."""
+        return tuple(prior for _, prior in self.operators.values())
+
+    def strategy_for_search(self) -> Strategy:
         """The strategy, ready to be asked."""
         settings = self.strategy
         limits = Limits(
@@ -144,8 +166,9 @@ class Job:
             patience=settings.patience,
         )
         optimizable = tuple(component for component in self.program.components if component.optimize)
-        task = Task(self.baseline, optimizable, tuple(self.program.demo_slots), self.split.train, self.split.val)
-        return Reflective(task, self.priors, limits, self.run.seed)
+        choices = {name: tuple(values) for name, values in settings.settings.items()}
+        task = Task(self.baseline, optimizable, self.labelled, self.split.train, self.split.val, choices)
+        return self.make_strategy(task, self.priors, limits, self.run.seed)
 
     def check(self) -> None:
         """Raise ConfigError for everything that would fail later: placeholders, models, keys, prices, operators."""
@@ -159,7 +182,7 @@ class Job:
         for name in callable_ones:
             require_price(name, self.settings_of(name), self.budget.usd is not None)
         self._check_names(callable_ones)
-        _ = self.priors
+        _ = self.operators
 
     def _check_length(self) -> None:
         limit = self.strategy.max_prompt_tokens or MAX_PROMPT_TOKENS
@@ -176,11 +199,11 @@ class Job:
             if near:
                 raise ConfigError(f"lms.{name} is not a model of this job. Did you mean {near[0]}?", key=f"lms.{name}")
 
-    def _can_use(self, operator: str) -> bool:
-        if operator in ("demos", "bootstrap"):
-            labelled = operator == "bootstrap" or any(example.expected is not None for example in self.split.train)
+    def _can_use(self, prior: OperatorPrior) -> bool:
+        if prior.name in ("demos", "bootstrap"):
+            labelled = prior.name == "bootstrap" or any(self.labelled.values())
             return bool(self.program.demo_slots) and labelled and self.strategy.max_demos > 0
-        return self.reflection is not None or not OPERATORS[operator][1].asks
+        return self.reflection is not None or not prior.asks
 
 
 def from_objects(
@@ -191,6 +214,7 @@ def from_objects(
     reflection: LM | None,
     budget: Budget,
     strategy: StrategySettings,
+    make_strategy: MakeStrategy | None,
     run: RunSettings,
     models: Mapping[str, ModelSettings],
 ) -> Job:
@@ -218,6 +242,7 @@ def from_objects(
         reflection=reflection,
         template=None,
         strategy=strategy,
+        make_strategy=make_strategy or strategy_named(strategy.name, Path()),
         budget=budget,
         run=run,
         directory=Path(run.dir or "runs/python"),

@@ -133,7 +133,8 @@ def _reflection(job: Job) -> Spend:
     if job.reflection is None:
         return Spend()
     request = Request(job.reflection.name, ({"role": "user", "content": "x" * REFLECTION_BYTES},), job.reflection.args)
-    return worst_case(request, job.settings_of(job.reflection.name))
+    side_by_side = max((prior.calls for prior in job.priors if prior.asks), default=0)
+    return worst_case(request, job.settings_of(job.reflection.name)).times(side_by_side)
 
 
 def _whole(job: Job, rollout: Spend, share: Spend) -> Spend:

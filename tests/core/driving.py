@@ -25,7 +25,8 @@ from promptopt.core.search import (
 )
 from promptopt.core.state import State, Told
 from promptopt.core.strategies.drawing import OperatorPrior
-from promptopt.core.strategies.reflective import Limits, Reflective, Task
+from promptopt.core.strategies.racer import Limits, Task
+from promptopt.core.strategies.reflective import Reflective
 
 RULES = OperatorPrior("rules", 0.4, 1.2, needs_evidence=True, asks=True)
 SCAN = OperatorPrior("scan", 0.4, 1.2, needs_evidence=True, asks=True, calls=3)
@@ -184,8 +185,8 @@ def teach(request: Propose) -> Proposal:
     if chance("mislead", seed) < 0.4:
         lines.append(f"mislead {int(chance('kind', seed) * 10)}")
     if not lines:
-        return Proposal(None, refused={"nothing to mend": 1}, tokens=10)
-    return Proposal(AddLines("p", tuple(lines)), tokens=100)
+        return Proposal(None, refused={"nothing to mend": 1}, tokens=10, asked=True)
+    return Proposal(AddLines("p", tuple(lines)), tokens=100, asked=True)
 
 
 def reflective(
@@ -197,7 +198,7 @@ def reflective(
 ) -> Reflective:
     """The real strategy on the scripted rows; `limits` are fields of Limits."""
     parts = (Component("p", "Answer the question."),)
-    task = Task(Candidate({"p": "Answer the question."}), parts, (), rows("train", train), rows("val", val))
+    task = Task(Candidate({"p": "Answer the question."}), parts, {}, rows("train", train), rows("val", val))
     return Reflective(task, operators, replace(Limits(), **limits), seed)  # type: ignore[arg-type]
 
 

@@ -110,7 +110,7 @@ def test_the_cap_holds_with_the_finish_and_the_steps_that_were_cut_short(make: C
 
 
 def test_most_of_the_steps_come_before_the_cap_and_not_after() -> None:
-    drive = Drive(search_of(reflective(), cap=400), World(score, teach))
+    drive = Drive(search_of(reflective(seed=2), cap=400), World(score, teach))
     drive.play(Random(3))
     state = drive.search.state
     assert drive.search.stop_reason == OUT_OF_ROLLOUTS
@@ -215,7 +215,7 @@ def test_the_base_of_a_merge_is_what_the_partner_was_made_from() -> None:
 
 
 def test_a_target_ends_the_search_once_a_candidate_reaches_it_on_all_of_val() -> None:
-    drive = Drive(search_of(reflective(target=0.7)), World(score, teach))
+    drive = Drive(search_of(reflective(seed=2, target=0.7)), World(score, teach))
     tolds = drive.play(Random(0), MOST)
     state = drive.search.state
     assert re.fullmatch(r"target: val reached 0\.\d{3}, which is at least 0.7", drive.search.stop_reason or "")
@@ -246,26 +246,23 @@ def test_a_target_that_few_rows_promised_and_val_did_not_keep_does_not_end_the_s
     assert drive.asked
 
 
-@pytest.mark.parametrize("patience", [1, 5, 20])
+@pytest.mark.parametrize("patience", [1, 5])
 def test_patience_ends_the_search_after_so_many_proposals_that_did_not_win(patience: int) -> None:
     drive = Drive(search_of(reflective(operators=(RULES,), patience=patience)), World(lambda *_: 0.5, teach))
     tolds = drive.play(Random(0), MOST)
-    assert drive.search.stop_reason is not None
-    assert drive.search.stop_reason == f"patience: no improvement in the last {patience} proposals" or (
-        patience > USELESS and drive.search.stop_reason.startswith("reflection: ")
-    )
+    assert drive.search.stop_reason == f"patience: no improvement in the last {patience} proposals"
     assert len([told for told in tolds if told.operator == "rules"]) < patience + 8
 
 
 def refusing(request: Propose) -> Proposal:
     if request.operator == "tips":
         return teach(replace(request, briefs=tuple(replace(brief, evidence=()) for brief in request.briefs)))
-    return Proposal(None, refused={"no fenced block": 1, "small talk": 1}, tokens=50)
+    return Proposal(None, refused={"no fenced block": 1, "small talk": 1}, tokens=50, asked=True)
 
 
 def always_the_same(request: Propose) -> Proposal:
     brief = request.briefs[0]
-    return Proposal(Rewrite("p", "Certainly, here it is.", brief.component.text), tokens=50)
+    return Proposal(Rewrite("p", "Certainly, here it is.", brief.component.text), tokens=50, asked=True)
 
 
 @pytest.mark.parametrize("propose", [refusing, always_the_same])
@@ -315,9 +312,9 @@ def test_a_search_that_only_fails_to_score_its_children_ends() -> None:
     def only_the_baseline(candidate: Candidate, example: Example) -> float | None:
         return score(candidate, example) if candidate.components["p"] == "Answer the question." else None
 
-    drive = Drive(search_of(reflective(), cap=400), World(only_the_baseline, teach))
+    drive = Drive(search_of(reflective(seed=2), cap=400), World(only_the_baseline, teach))
     tolds = drive.play(Random(0))
-    assert drive.search.done
+    assert drive.search.finishing
     assert not outcomes(tolds)["won"]
     assert all("rows failed" in told.reason for told in tolds if told.outcome == "behind")
 
@@ -325,5 +322,5 @@ def test_a_search_that_only_fails_to_score_its_children_ends() -> None:
 def test_a_search_knows_its_end() -> None:
     search: Search = search_of(reflective(), cap=150)
     Drive(search, World(score, teach)).play(Random(0))
-    assert search.done
+    assert search.finishing
     assert search.ask() == []

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from promptopt.core.candidate import Candidate, Component, Demo
 from promptopt.core.edit import Brief, Edit, Evidence
-from promptopt.core.example import Example
+from promptopt.core.example import Example, text_of
 from promptopt.core.rollout import Failure, Rollout, Score
 from promptopt.programs.prompt import placeholders
 
@@ -19,6 +19,11 @@ def seen(row: Example, reply: object, score: float | None, feedback: str = "") -
     if score is None:
         return Evidence(row, Rollout("c", row.id, failure=Failure("timeout", feedback or "too slow")))
     return Evidence(row, Rollout("c", row.id, output=reply, score=Score(score, feedback)))
+
+
+def labelled(row: Example) -> Demo:
+    """`row` with its expected answer as the reply, as a prompt shows it."""
+    return Demo(row.id, dict(row.inputs), text_of(row.expected))
 
 
 def brief(
@@ -42,7 +47,7 @@ def brief(
         original=original,
         evidence=tuple(evidence),
         train=tuple(train),
-        slots=("prompt",),
+        labelled={"prompt": tuple(labelled(row) for row in train if row.expected is not None)},
         max_demos=max_demos,
         max_bytes=max_bytes,
         rejected=rejected or {},

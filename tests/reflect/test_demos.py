@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from briefs import TRAIN, brief, seen
+from briefs import TRAIN, brief, labelled, seen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,7 +11,6 @@ from promptopt.core.candidate import Demo
 from promptopt.core.edit import Brief, ChangeDemos, Edit, SetDemos
 from promptopt.core.example import Example
 from promptopt.core.selection import prompt_bytes
-from promptopt.reflect.demo_rows import labelled
 from promptopt.reflect.operator import Refused
 from promptopt.reflect.operators.bootstrap import BootstrappedDemos
 from promptopt.reflect.operators.demos import LabelledDemos

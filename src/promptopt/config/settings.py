@@ -200,7 +200,10 @@ class ReflectionSettings(Settings):
 class StrategySettings(Settings):
     """How candidates are proposed, raced and chosen."""
 
-    name: Literal["reflective"] = "reflective"
+    name: Text = "reflective"
+    """A strategy of promptopt's, or your own by its import path, such as my_search.py:Mine."""
+    settings: dict[Text, Annotated[list[Any], Field(min_length=1)]] = {}
+    """Settings of the program's calls to search, with their values: `{temperature: [0, 0.7], lm: [..]}`; joint only."""
     pipeline: int = Field(default=8, ge=1)
     """Step i uses only what steps up to i - pipeline have told: more of it overlaps more work and knows less."""
     rebase: int = Field(default=2, ge=1)
@@ -216,9 +219,9 @@ class StrategySettings(Settings):
     max_prompt_tokens: int | None = Field(default=None, ge=1)
     """No candidate's texts and demos together may be longer, at four bytes a token; null: 4000."""
     max_demos: int = Field(default=16, ge=0)
-    """Most labelled demos that a candidate may carry."""
+    """Most demos that a candidate may carry."""
     operators: list[Text] | None = Field(default=None, min_length=1)
-    """The operators that may propose; null: all that the program and the settings allow."""
+    """The operators that may propose, your own by import path; null: all that the program and the settings allow."""
     select: Literal["one_se", "best"] = "one_se"
     """one_se: the shortest finalist within one paired standard error of the best; best: the highest val score."""
 

@@ -22,6 +22,8 @@ class Component:
     placeholders: tuple[str, ...] = ()
     """Names that must stay in the text as `{name}`."""
     optimize: bool = True
+    slot: str = ""
+    """The part of the program that it belongs to: a demo slot, and the name in a rollout's invocations."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ class AddLines:
 
     def apply(self, candidate: Candidate) -> Candidate:
         text = candidate.components[self.component]
-        new = [line for line in self.lines if line not in text]
+        new = [line for line in self.lines if line.strip() and line not in text]
         lines = [*([text.rstrip()] if text.strip() else []), *new]
         return candidate.with_text(self.component, "\n".join(lines)) if new else candidate
 
@@ -143,9 +143,8 @@ class Brief:
     """The component's text as the user wrote it."""
     evidence: tuple[Evidence, ...]
     train: tuple[Example, ...]
-    """Rows that may serve as demos."""
-    slots: tuple[str, ...]
-    """The program's demo slots."""
+    labelled: Mapping[str, tuple[Demo, ...]]
+    """By demo slot of the program, the demos that train rows make without running anything."""
     max_demos: int
     max_bytes: int
     """A candidate's texts and demos together may not be longer."""
@@ -164,6 +163,8 @@ class Proposal:
     """How many answers were refused, by reason."""
     tokens: int = 0
     """Tokens that the reflection model read and wrote for it."""
+    asked: bool = False
+    """Whether a reflection model was asked for it."""
 
 
 def one_line(text: str, width: int = 160) -> str:

@@ -42,7 +42,7 @@ def lacking(scores: Scores, least: int = LEAST_ROWS) -> int:
     return max(1, least - len(scores), math.ceil((ROOM - math.fsum(rooms)) / usual))
 
 
-def field(incumbent: Scores, rng: Random, least: int = LEAST_ROWS) -> Scores:
+def race_rows(incumbent: Scores, rng: Random, least: int = LEAST_ROWS) -> Scores:
     """The rows of a race: as many of the known ones, drawn at random, as it takes to be deep enough."""
     rows: dict[str, float | None] = {}
     for row in rng.sample(sorted(incumbent), len(incumbent)):

@@ -22,11 +22,17 @@ class Score:
     """What a reflection model should learn from; it may quote the expected answer."""
     parts: Mapping[str, float] = field(default_factory=dict[str, float])
     """Named sub-scores in [0, 1]."""
+    feedback_for: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What only one component should learn from, by the component's name: it tells the search which one to mend."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "value", unit_number(self.value))
         object.__setattr__(self, "feedback", printable(self.feedback))
         object.__setattr__(self, "parts", {str(k): unit_number(v, k) for k, v in self.parts.items()})
+        object.__setattr__(self, "feedback_for", {str(k): printable(v) for k, v in self.feedback_for.items()})
+
+    def to_json(self) -> list[Any]:
+        return [self.value, self.feedback, dict(self.parts), dict(self.feedback_for)]
 
     @staticmethod
     def of(raw: Any) -> Score:
@@ -88,6 +94,22 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Invocation:
+    """One run of one part of a program, such as a pipeline's predictor, inside a rollout."""
+
+    slot: str
+    """The part's name: that of its demo slot."""
+    inputs: Mapping[str, Any]
+    output: str
+    """What it made of them, as a demo in its slot shows it; the raw reply where that could not be read."""
+    fault: str = ""
+    """Why its reply could not be read; empty where it could."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"slot": self.slot, "inputs": dict(self.inputs), "output": self.output, "fault": self.fault}
+
+
+@dataclass(frozen=True, slots=True)
 class Rollout:
     """One run of a candidate on an example: an output with its score, or a typed failure."""
 
@@ -97,6 +119,8 @@ class Rollout:
     output: Any = None
     """What the program returned; a value that JSON can hold."""
     trace: tuple[Turn, ...] = ()
+    invocations: tuple[Invocation, ...] = ()
+    """What the program's parts did, in order; empty for a program that is of one piece."""
     score: Score | None = None
     failure: Failure | None = None
     seconds: float = 0.0
@@ -114,14 +138,14 @@ class Rollout:
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as plain JSON values as far as the output is one."""
-        score = self.score
         return {
             "candidate_id": self.candidate_id,
             "example_id": self.example_id,
             "sample": self.sample,
             "output": self.output,
             "trace": [[list(turn.messages), turn.reply, turn.finish_reason, turn.component] for turn in self.trace],
-            "score": None if score is None else [score.value, score.feedback, dict(score.parts)],
+            "invocations": [invocation.to_json() for invocation in self.invocations],
+            "score": None if self.score is None else self.score.to_json(),
             "failure": None if self.failure is None else self.failure.to_json(),
             "seconds": round(self.seconds, 3),
         }
@@ -131,6 +155,7 @@ class Rollout:
         """Read back what `to_json` wrote."""
         fields = dict(body)
         fields["trace"] = tuple(Turn(tuple(messages), *rest) for messages, *rest in body["trace"])
+        fields["invocations"] = tuple(Invocation(**one) for one in body["invocations"])
         fields["score"] = None if body["score"] is None else Score(*body["score"])
         fields["failure"] = None if body["failure"] is None else Failure(**body["failure"])
         return Rollout(**fields)

@@ -4,7 +4,7 @@ A *step* is one proposal's whole lineage, written by a strategy as a generator: 
 a proposal, its turn to rebase), is sent the results, and returns what it has to tell. `Search` decides in which order
 steps start and race, and folds what they told. Nothing here does I/O, so the same events give the same state:
 
-- step i starts from the state after at most i - pipeline + 1 folds, and draws from (seed, i) alone;
+- step i starts from the state after at least i - pipeline + 1 folds, and draws from (seed, i) alone;
 - just before its child is assembled it waits for its *turn*: the state after i - rebase + 1 folds, and the rollouts
   that its race may use;
 - steps are folded in the order of their numbers, however they finish.
@@ -42,7 +42,7 @@ class Evaluate:
 
 @dataclass(frozen=True, slots=True)
 class Propose:
-    """Ask an operator for an edit, of each brief one; answered by one Proposal of all edits together."""
+    """Ask an operator for an edit, one of each brief; answered by one Proposal of all edits together."""
 
     operator: str
     briefs: tuple[Brief, ...]
@@ -88,6 +88,10 @@ class Strategy(Protocol):
 
     def finish_cost(self, state: State) -> int:
         """Rollouts to keep for `finish`."""
+        ...
+
+    def ready(self, number: int, state: State) -> bool:
+        """Whether step `number` may start from this state; always true where no step is in flight."""
         ...
 
     def baseline(self) -> Steps:
@@ -160,12 +164,13 @@ class Search:
         """Fold the oldest step in flight. Raises ValueError for any other step."""
         if told.step != self.state.folded:
             raise ValueError(f"step {told.step} told before step {self.state.folded}")
-        self._turns.pop(told.step, None)
+        turn = self._turns.pop(told.step, None)
         if told.step in self._waiting:
             self._waiting.remove(told.step)
         before, self.state = self.state.rollouts, self.state.fold(told)
         if told.outcome == "no_room":
-            self._lost += max(0, self.strategy.start_cost - (self.state.rollouts - before))
+            held = self.strategy.start_cost + (turn.room if turn else 0)
+            self._lost += max(0, held - (self.state.rollouts - before))
             self._ended = self.finishing
 
     def has_turn(self, number: int) -> bool:
@@ -179,10 +184,6 @@ class Search:
     def in_flight(self) -> range:
         """The numbers of the steps asked for and not yet folded."""
         return range(self.state.folded, self._asked)
-
-    @property
-    def done(self) -> bool:
-        return not self.in_flight and self.finishing
 
     @property
     def decided(self) -> str | None:
@@ -209,6 +210,8 @@ class Search:
         if number == 0:
             return True
         if self.stop_reason or self.state.folded == 0 or number >= self.state.folded + self.pipeline:
+            return False
+        if not self.strategy.ready(number, self.state):
             return False
         unraced = sum(number not in self._turns for number in self.in_flight)
         fits = self._free() >= self.strategy.start_cost + self.strategy.least_race * (1 + unraced)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from promptopt.core.candidate import Candidate
 from promptopt.core.racing import Scores, paired_gain
 
-Outcome = Literal["baseline", "won", "lost", "behind", "refused", "repeat", "no_room", "completed"]
+Outcome = Literal["baseline", "won", "lost", "behind", "refused", "repeat", "pooled", "no_room", "completed"]
 FADING = 0.9
 """What a try of an operator counts, against one that came after it."""
 REMEMBERED = 40
@@ -26,6 +26,8 @@ class Told:
     candidate: Candidate | None = None
     parent: str | None = None
     """The candidate that this one was made from by one edit."""
+    component: str = ""
+    """The component that the edit is about, where it is about one."""
     note: str = ""
     reason: str = ""
     """Why the outcome is what it is, in a few words."""
@@ -34,6 +36,10 @@ class Told:
     """Whether a reflection model was asked."""
     gain: float = 0.0
     """What the race found that it gains on val over the incumbent of then."""
+    estimate: float | None = None
+    """The candidate's mean on all val rows as the race suggests it: the incumbent's, plus the gain."""
+    params: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What a trial of a joint search chose, by parameter."""
     saved: int = 0
     """Val rows that the race did not run."""
     tokens: int = 0
@@ -54,11 +60,14 @@ class Told:
             "outcome": self.outcome,
             "candidate": self.candidate.to_json() if self.candidate else None,
             "parent": self.parent,
+            "component": self.component,
             "note": self.note,
             "reason": self.reason,
             "refused": dict(self.refused),
             "asked": self.asked,
             "gain": self.gain,
+            "estimate": self.estimate,
+            "params": dict(self.params),
             "saved": self.saved,
             "tokens": self.tokens,
             "val": {name: dict(scores) for name, scores in self.val.items()},
@@ -98,7 +107,8 @@ class Tally:
 class State:
     """Everything the folded steps have told. Immutable: a step may hold on to the one it started from."""
 
-    folded: int = 0
+    history: tuple[Told, ...] = ()
+    """All that was told, in order."""
     candidates: Mapping[str, Candidate] = field(default_factory=dict[str, Candidate])
     parents: Mapping[str, str] = field(default_factory=dict[str, str])
     """The candidate that each one was made from."""
@@ -112,6 +122,8 @@ class State:
     """All that led their race against the incumbent of their time, in order."""
     tallies: Mapping[str, Tally] = field(default_factory=dict[str, Tally])
     """By operator, the whole run."""
+    credit: Mapping[str, Tally] = field(default_factory=dict[str, Tally])
+    """By component, the whole run."""
     form: Mapping[str, Tally] = field(default_factory=dict[str, Tally])
     """By operator, the latest tries most: tips run out, and gains get smaller."""
     rejected: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -131,7 +143,7 @@ class State:
         fresh = _fresh(told.val, self.val) + _fresh(told.train, self.train)
         state = replace(
             self,
-            folded=self.folded + 1,
+            history=(*self.history, told),
             rollouts=self.rollouts + fresh,
             idle=0 if fresh else self.idle + 1,
             refused={
@@ -143,9 +155,24 @@ class State:
             return replace(state, baseline=told.candidate.id, incumbent=told.candidate.id)
         return state if told.outcome in ("no_room", "completed") else state._proposed(told)
 
+    @property
+    def folded(self) -> int:
+        """How many steps have been folded: the number of the next one."""
+        return len(self.history)
+
+    @property
+    def pool(self) -> tuple[Candidate, ...]:
+        """Candidates that were proposed to be combined and not raced, in order."""
+        return tuple(told.candidate for told in self.history if told.outcome == "pooled" and told.candidate)
+
     def mean(self, candidate_id: str) -> float:
         """A candidate's mean over its known val scores; 0.0 when it has none."""
         return mean(self.val[candidate_id])
+
+    def estimate(self, candidate_id: str) -> float:
+        """A candidate's mean on all val rows as its race suggested; of one without a race, its mean so far."""
+        raced = (told for told in self.history if told.candidate and told.candidate.id == candidate_id)
+        return next((told.estimate for told in raced if told.estimate is not None), self.mean(candidate_id))
 
     def promise(self, candidate_id: str) -> float:
         """A guess at a candidate's mean on all val rows: the baseline's, plus its lead on the rows that both have."""
@@ -172,13 +199,17 @@ class State:
 
     def _proposed(self, told: Told) -> State:
         won = told.outcome == "won"
+        credit = self.credit
+        if told.component:
+            credit = {**credit, told.component: credit.get(told.component, Tally()).after(told)}
         useless = self.useless + 1 if told.outcome in ("refused", "repeat") else 0
         state = replace(
             self,
             tallies={**self.tallies, told.operator: self.tallies.get(told.operator, Tally()).after(told)},
             form={**self.form, told.operator: self.form.get(told.operator, Tally()).after(told, FADING)},
             useless=useless if told.asked else self.useless,
-            since_win=0 if won else self.since_win + 1,
+            credit=credit,
+            since_win=0 if won else self.since_win + (told.outcome != "pooled"),
         )
         if told.outcome in ("lost", "behind"):
             kept = [(note, why) for note, why in self.rejected.items() if note != told.note][1 - REMEMBERED :]

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from promptopt.core.budget import Spend
 from promptopt.core.candidate import Candidate
@@ -38,8 +38,6 @@ class Optimization:
     runner: Runner
     ledger: Ledger
     watch: Watch
-    barred: set[str] = field(default_factory=set[str])
-    """Candidates whose sealed test the budget cannot pay for."""
 
     def __post_init__(self) -> None:
         settings, caps = self.job.strategy, self.job.budget
@@ -53,6 +51,8 @@ class Optimization:
         self.engine = Engine(self.search, self.runner, self.ledger, self.job.splits)
         self.engine.on_fold = self._folded
         self.engine.on_finishing = self._finishing
+        self._barred: set[str] = set()
+        """Candidates whose sealed test the budget cannot pay for."""
         self._testing = False
         self._earlier, self._began = self.ledger.seconds(), time.monotonic()
         self._last_win = ""
@@ -127,7 +127,7 @@ class Optimization:
     def _champion(self) -> Candidate:
         if not self.search.state.baseline:
             return self.job.baseline
-        return champion(self.search.state, len(self.job.split.val), self.job.strategy.select, self.barred)
+        return champion(self.search.state, len(self.job.split.val), self.job.strategy.select, self._barred)
 
     def _binary(self) -> bool:
         """Whether scores count as right or wrong: the metric says so, or every score on val has been 0 or 1."""
@@ -161,7 +161,7 @@ class Optimization:
                 return
             if best.id == self.job.baseline.id:
                 return
-            self.barred.add(best.id)
+            self._barred.add(best.id)
 
     def _prospect(self) -> Spend | None:
         """What it takes to make the incumbent the champion and to test it; None when nothing is left to do for that.

@@ -14,7 +14,7 @@ from promptopt.core.state import Told
 class Progress:
     """A run at one moment."""
 
-    phase: Literal["baseline", "search", "sealed test", "done"]
+    phase: Literal["baseline", "search", "sealed test"]
     steps: int
     in_flight: int
     val_baseline: float | None

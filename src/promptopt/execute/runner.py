@@ -165,7 +165,12 @@ class Runner:
             if isinstance(session.error, RunError):
                 raise session.error from error
             rollout = replace(rollout, failure=_failure("program", error))
-        return replace(rollout, trace=tuple(session.trace), seconds=time.perf_counter() - started)
+        return replace(
+            rollout,
+            trace=tuple(session.trace),
+            invocations=tuple(session.invocations),
+            seconds=time.perf_counter() - started,
+        )
 
     async def _score(self, rollout: Rollout, example: Example, key: str, step: int) -> Rollout:
         try:

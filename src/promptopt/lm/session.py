@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from promptopt.core.rollout import Failure, Turn
+from promptopt.core.rollout import Failure, Invocation, Turn
 from promptopt.errors import PromptoptError
 from promptopt.lm.message import CallFailed, Message, Reply, Request, Scope
 
@@ -49,6 +49,8 @@ class Session:
     max_calls: int | None = None
     """A rollout that asks for more calls than this fails, which bounds loops and worst cases."""
     trace: list[Turn] = field(default_factory=list[Turn])
+    invocations: list[Invocation] = field(default_factory=list[Invocation])
+    """What the program's parts did, as far as the program tells."""
     error: CallFailed | PromptoptError | None = None
     """Why the last failed call failed. A client behind the endpoint sees only an HTTP status, and may hide it."""
     asked: Counter[str] = field(default_factory=Counter[str])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from promptopt.core.candidate import Candidate, Component
+from promptopt.core.candidate import Candidate, Component, Demo
 from promptopt.core.example import Example
 from promptopt.errors import ConfigError
 from promptopt.execute.user_code import call, source_hash
@@ -74,6 +74,9 @@ class Function:
 
     def check(self, columns: Sequence[str]) -> None:
         """A function reads its row itself, so no column can be missed before it runs."""
+
+    def labelled(self, slot: str, example: Example) -> Demo | None:
+        return None
 
     def preview(self, candidate: Candidate, example: Example) -> tuple[Message, ...] | None:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from promptopt.core.candidate import Candidate, Component
+from promptopt.core.candidate import Candidate, Component, Demo
 from promptopt.core.example import Example
 from promptopt.lm.message import Message
 from promptopt.lm.session import Session
@@ -26,7 +26,7 @@ class Program(Protocol):
 
     @property
     def demo_slots(self) -> tuple[str, ...]:
-        """Where labelled demos can be put; empty where the program takes none."""
+        """Where demos can be put; empty where the program takes none."""
         ...
 
     @property
@@ -46,6 +46,10 @@ class Program(Protocol):
 
     def check(self, columns: Sequence[str]) -> None:
         """Raise ConfigError when the program needs a column that the data's inputs do not have."""
+        ...
+
+    def labelled(self, slot: str, example: Example) -> Demo | None:
+        """The demo that a row's expected answer makes in `slot`, without running anything; None where it makes none."""
         ...
 
     def preview(self, candidate: Candidate, example: Example) -> tuple[Message, ...] | None:

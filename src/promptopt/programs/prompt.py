@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from promptopt.core.candidate import Candidate, Component
+from promptopt.core.candidate import Candidate, Component, Demo
 from promptopt.core.example import Example, text_of
 from promptopt.errors import ConfigError
 from promptopt.lm.message import Message
@@ -92,6 +92,11 @@ class Prompt:
                         f"{hint} Write {{{{ and }}}} for literal braces.",
                         key=f"program.{template.name}",
                     )
+
+    def labelled(self, slot: str, example: Example) -> Demo | None:
+        if example.expected is None:
+            return None
+        return Demo(example.id, dict(example.inputs), text_of(example.expected))
 
     def preview(self, candidate: Candidate, example: Example) -> tuple[Message, ...]:
         """The messages of one rollout, demos included."""

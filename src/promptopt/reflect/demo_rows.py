@@ -1,4 +1,4 @@
-"""Which train rows may serve as demos, and how many of them a candidate has room for."""
+"""Demos in an order to choose from, and how many of them a candidate has room for."""
 
 from __future__ import annotations
 
@@ -8,20 +8,14 @@ from random import Random
 
 from promptopt.core.candidate import Candidate, Demo
 from promptopt.core.edit import Brief
-from promptopt.core.example import Example, text_of
 from promptopt.core.selection import prompt_bytes
 
 
-def labelled(row: Example) -> Demo:
-    """`row` with its expected answer as the reply."""
-    return Demo(row.id, dict(row.inputs), text_of(row.expected))
-
-
-def dealt(rows: Sequence[Example], rng: Random) -> list[Example]:
-    """All `rows` in random order, one of each expected answer in turn."""
-    by_answer: defaultdict[str, list[Example]] = defaultdict(list)
-    for row in rng.sample(rows, len(rows)):
-        by_answer[text_of(row.expected)].append(row)
+def dealt(demos: Sequence[Demo], rng: Random) -> list[Demo]:
+    """All `demos` in random order, one of each answer in turn."""
+    by_answer: defaultdict[str, list[Demo]] = defaultdict(list)
+    for demo in rng.sample(demos, len(demos)):
+        by_answer[demo.output].append(demo)
     piles = rng.sample(list(by_answer.values()), len(by_answer))
     return [pile[turn] for turn in range(max(map(len, piles), default=0)) for pile in piles if turn < len(pile)]
 

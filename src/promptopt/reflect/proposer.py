@@ -26,38 +26,36 @@ TRIES = 2
 QUOTED = 2000
 """Characters of a refused answer that the model sees again; of one that was cut off it sees none, or it repeats it."""
 
-OPERATORS: Mapping[str, tuple[Callable[[], Operator], OperatorPrior]] = {
+_ALL: Sequence[tuple[Callable[[], Operator], OperatorPrior]] = (
     # The form of the answer is the first thing to mend with a small model: one tip took it from 9 to 52 %.
-    "tips": (AddTip, OperatorPrior("tips", 0.4, 1.0, needs_evidence=False, asks=False)),
+    (AddTip, OperatorPrior("tips", 0.4, 1.0, needs_evidence=False, asks=False)),
     # The best single edit measured on a small model (64 to 72 %), and free of the reflection model.
-    "demos": (LabelledDemos, OperatorPrior("demos", 0.4, 1.0, needs_evidence=False, asks=False)),
+    (LabelledDemos, OperatorPrior("demos", 0.4, 1.0, needs_evidence=False, asks=False)),
     # Additive, so that neighbours' wins stay; one answer brings up to three.
-    "rules": (AddRules, OperatorPrior("rules", 0.4, 1.2, needs_evidence=True, asks=True)),
+    (AddRules, OperatorPrior("rules", 0.4, 1.2, needs_evidence=True, asks=True)),
     # Three such answers on other rows each, put together: what takes three races is tried in one.
-    "scan": (AddRules, OperatorPrior("scan", 0.4, 1.2, needs_evidence=True, asks=True, calls=3)),
+    (AddRules, OperatorPrior("scan", 0.4, 1.2, needs_evidence=True, asks=True, calls=3)),
     # As rules, where replies are confused with one another; of no use where each is wrong in its own way.
-    "contrast": (Contrast, OperatorPrior("contrast", 0.4, 1.4, needs_evidence=True, asks=True)),
+    (Contrast, OperatorPrior("contrast", 0.4, 1.4, needs_evidence=True, asks=True)),
     # What GEPA lives on with a strong model; a weak one returns small talk.
-    "rewrite": (FullRewrite, OperatorPrior("rewrite", 0.4, 1.2, needs_evidence=True, asks=True)),
+    (FullRewrite, OperatorPrior("rewrite", 0.4, 1.2, needs_evidence=True, asks=True)),
     # Worth it where replies reason before they answer; elsewhere it is refused at no cost.
-    "bootstrap": (BootstrappedDemos, OperatorPrior("bootstrap", 0.3, 1.2, needs_evidence=True, asks=False)),
+    (BootstrappedDemos, OperatorPrior("bootstrap", 0.3, 1.2, needs_evidence=True, asks=False)),
     # Nothing to take out before something was added, and most lines that won their race do help.
-    "remove": (RemoveLine, OperatorPrior("remove", 0.2, 1.2, needs_evidence=False, asks=False, shortens=True)),
+    (RemoveLine, OperatorPrior("remove", 0.2, 1.2, needs_evidence=False, asks=False, shortens=True)),
     # Seldom wins on score: it pays in length, which decides only between equals.
-    "shorten": (Shorten, OperatorPrior("shorten", 0.15, 1.2, needs_evidence=False, asks=True, shortens=True)),
-}
+    (Shorten, OperatorPrior("shorten", 0.15, 1.2, needs_evidence=False, asks=True, shortens=True)),
+)
+OPERATORS = {prior.name: (make, prior) for make, prior in _ALL}
 """Every operator by its name in `strategy.operators`, with what is believed of it before the first try."""
 
 
 class Proposer:
     """Answers the search's requests for proposals."""
 
-    def __init__(self, names: tuple[str, ...], session: Callable[[str, int], Session], template: str | None) -> None:
-        """`session(key, step)` opens a session on the reflection model's account; `template` replaces rewrite's own."""
-        self._operators = {name: OPERATORS[name][0]() for name in names}
-        if template and "rewrite" in self._operators:
-            self._operators["rewrite"] = FullRewrite(template)
-        self._session = session
+    def __init__(self, operators: Mapping[str, Operator], session: Callable[[str, int], Session]) -> None:
+        """`session(key, step)` opens a session on the reflection model's account."""
+        self._operators, self._session = operators, session
 
     async def propose(self, request: Propose, step: int) -> Proposal:
         """One edit of each brief, asked side by side and put together.
@@ -95,7 +93,7 @@ def _together(proposals: Sequence[Proposal]) -> Proposal:
     for proposal in proposals:
         refused.update(proposal.refused)
     tokens = sum(proposal.tokens for proposal in proposals)
-    return Proposal(edit, refused, tokens)
+    return Proposal(edit, refused, tokens, asked=any(proposal.asked for proposal in proposals))
 
 
 async def _ask(operator: Asked, question: Question, brief: Brief, session: Session) -> Proposal:
@@ -113,11 +111,11 @@ async def _ask(operator: Asked, question: Question, brief: Brief, session: Sessi
         try:
             if not whole:
                 raise Refused("cut off", "the answer was cut off; be much shorter")
-            return Proposal(operator.read(reply.text, brief), refusals, tokens)
+            return Proposal(operator.read(reply.text, brief), refusals, tokens, asked=True)
         except Refused as refused:
             refusals[refused.reason] += 1
             talk = _again(question, reply.text[:QUOTED] if whole else "…", refused.advice)
-    return Proposal(None, refused=refusals, tokens=tokens)
+    return Proposal(None, refusals, tokens, asked=True)
 
 
 def _again(question: Question, answer: str, advice: str) -> tuple[Message, ...]:

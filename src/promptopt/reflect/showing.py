@@ -22,7 +22,7 @@ MOST_ROWS = 10
 """Rows shown at once. With 100 instead of 3, one reflection taught less than half as much (ComBEE, 2026)."""
 KEPT_ROWS = 2
 """Successes among them: enough to see what must stay as it is."""
-REMEMBERED = 8
+MOST_EDITS = 8
 """Earlier edits that did not help, shown newest last."""
 ROW = re.compile(r"Example \d+ \((score [\d.]+ of 1|could not be scored)\)")
 """The line above each row."""
@@ -90,7 +90,7 @@ def _rejected(edits: Mapping[str, str]) -> str:
     """The newest edits that did not help, each with why."""
     if not edits:
         return ""
-    newest = list(edits.items())[-REMEMBERED:]
+    newest = list(edits.items())[-MOST_EDITS:]
     return "These edits were tried and did not help; propose something else:\n" + "\n".join(
         f"- {note} ({why})" if why else f"- {note}" for note, why in newest
     )

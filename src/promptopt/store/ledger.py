@@ -27,7 +27,7 @@ from promptopt.errors import BudgetExhausted, LedgerCorrupt, LedgerUnwritable
 from promptopt.lm.message import Purpose, Reply, Request, Scope
 
 APPLICATION_ID = 0x504F5054  # "POPT", in the header of every ledger
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;

@@ -1,102 +1,38 @@
 """The reflective strategy: an edit from evidence on train, rebased on the incumbent, raced against it on val.
 
-Reflective mutation and parents from the frontier are GEPA's (Agrawal et al., 2025); racing on paired rows in blocks is
-CAPO's (Zehle et al., 2025); several reflections on parts of the evidence, put together, are ComBEE's. What a candidate
-must show grows with what it claims: a lead on a race's rows makes it the incumbent, on which further edits build, and
-only a finalist is completed on all of val.
+Reflective mutation and parents from the frontier are GEPA's (Agrawal et al., 2025).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
-from typing import Any
 
-from promptopt.core.candidate import Candidate, Component
-from promptopt.core.edit import Brief, Evidence, Proposal
-from promptopt.core.example import Example
 from promptopt.core.frontier import drawn, wins_beyond
 from promptopt.core.merge import merge
-from promptopt.core.racing import LEAST_ROWS, LEAST_TO_SHRINK, Race, Scores, deep_enough, field, lacking
-from promptopt.core.rollout import Rollout, values
-from promptopt.core.search import AwaitTurn, Evaluate, Propose, Steps, Turn, Work
+from promptopt.core.search import Steps
 from promptopt.core.selection import prompt_bytes
-from promptopt.core.state import State, Told, mean
+from promptopt.core.state import State, Told
 from promptopt.core.strategies.drawing import MERGE, OperatorPrior, draw
-from promptopt.core.strategies.minibatch import minibatches, width
+from promptopt.core.strategies.racer import USELESS, Limits, Racer, Task
 
 OFF_LINE = 0.2
 """Share of proposals whose parent is drawn from the frontier instead of being the incumbent."""
 FIRST = 6
 """Operators of the best priors that make the first steps, one each."""
-USELESS = 8
-"""Answers in a row that led nowhere before the reflection model is asked no more."""
 GROWN = 1.5
 """How many times as long as the baseline a prompt must be before it is shortened."""
-FINALISTS = 4
-"""Candidates that may be completed at the end, while there is room: incumbent, baseline, earlier winners."""
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What is being optimized, as far as a strategy may know it."""
-
-    seed_candidate: Candidate
-    components: tuple[Component, ...]
-    """The optimizable ones."""
-    slots: tuple[str, ...]
-    train: tuple[Example, ...]
-    val: tuple[Example, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Sizes of what a step may do, and when it is enough."""
-
-    minibatch: int = 8
-    block: int = 8
-    max_demos: int = 16
-    max_bytes: int = 8000
-    target: float | None = None
-    """A val score with which the search is content."""
-    patience: int | None = None
-    """Proposals in a row that may fail to win before the search gives up."""
-
-
-class Reflective:
+class Reflective(Racer):
     """Improves the incumbent by one edit a step; operators are drawn by what they gained for what they cost."""
 
     def __init__(self, task: Task, operators: Sequence[OperatorPrior], limits: Limits, seed: int) -> None:
-        self.task, self.operators, self.limits, self.seed = task, tuple(operators), limits, seed
+        super().__init__(task, operators, limits, seed)
         # Each once before anything is known of them, so that no run begins with eight tries of one.
         additive = [operator for operator in self.operators if not operator.shortens]
         self._first = sorted(additive, key=lambda operator: -operator.wins / operator.tries)[:FIRST]
-        order = Random(f"{seed}/val").sample(task.val, len(task.val))
-        self._val = {example.id: example for example in order}
-
-    @property
-    def start_cost(self) -> int:
-        widest = max(width(self.limits.minibatch, operator.calls) for operator in self.operators)
-        return min(widest, len(self.task.train))
-
-    @property
-    def least_race(self) -> int:
-        return min(LEAST_ROWS, len(self._val))
-
-    def race_cost(self, state: State) -> int:
-        deepening = len(self._val) - len(state.val[state.incumbent])
-        return deepening + len(self._val)
-
-    def finish_cost(self, state: State) -> int:
-        """A child that wins is known on the rows of its race; to become the champion it needs the others."""
-        return len(self._val) - self.least_race
-
-    def baseline(self) -> Steps:
-        seed = self.task.seed_candidate
-        least = LEAST_ROWS if self.limits.target is None else len(self._val)
-        yield from self._deepen(seed, {}, least, len(self._val))
-        return Told(0, "baseline", "baseline", seed, note="the program as it is")
 
     def step(self, number: int, state: State) -> Steps:
         if self._at_goal(state):
@@ -111,148 +47,17 @@ class Reflective:
             return (yield from self._merge(number, drawn(wins, rng), state))
         off_line = bool(wins) and rng.random() < OFF_LINE
         parent = state.candidates[drawn(wins, rng) if off_line else state.incumbent]
-        proposal = yield from self._propose(number, operator, parent, state, rng)
-        told = Told(
-            number,
-            operator.name,
-            "refused",
-            note=proposal.edit.note if proposal.edit else "",
-            reason=", ".join(proposal.refused),
-            refused=proposal.refused,
-            asked=operator.asks,
-            tokens=proposal.tokens,
-        )
-        if (edit := proposal.edit) is None:
+        told, edit = yield from self.propose(number, operator, parent, state, rng)
+        if edit is None:
             return told
         if off_line:  # it keeps its own line: merges bring the two together
             told = replace(told, parent=parent.id)
-        return (yield from self._race_in_turn(told, lambda rival: edit.apply(parent if off_line else rival)))
-
-    def finish(self, number: int, state: State, room: int | None) -> Steps | None:
-        """Complete the incumbent and the baseline, then earlier winners that promise more than the best turned out."""
-        best = max((state.mean(name) for name in self._complete_ones(state)), default=0.0)
-        if best >= self._goal:
-            return None
-        latest = dict.fromkeys((state.incumbent, state.baseline, *reversed(state.winners)))
-        for place, name in enumerate(list(latest)[:FINALISTS]):
-            left = len(self._val) - len(state.val[name])
-            if left and (place < 2 or state.promise(name) > best) and (room is None or left <= room):
-                return self._complete(number, name, state)
-        return None
-
-    def enough(self, state: State) -> str | None:
-        patience = self.limits.patience
-        best = max(self._complete_ones(state), key=state.mean, default=None)
-        if best is not None and state.mean(best) >= self._goal:
-            met = "the starting prompt has" if best == state.baseline else "val reached"
-            return f"target: {met} {state.mean(best):.3f}, which is at least {self._goal:g}"
-        if patience is not None and state.since_win >= patience:
-            return f"patience: no improvement in the last {state.since_win} proposals"
-        if state.useless >= USELESS and all(operator.asks for operator in self.operators):
-            refused = [f"{reason}: {count}" for reason, count in state.refused.items()]
-            why = ", ".join(refused) or "always the same text"
-            return f"reflection: nothing usable {state.useless} times in a row ({why})"
-        return None
-
-    def _propose(
-        self, number: int, operator: OperatorPrior, parent: Candidate, state: State, rng: Random
-    ) -> Generator[Work, Any, Proposal]:
-        chosen = rng.choice(self.task.components)
-        component = replace(chosen, text=parent.components[chosen.name])
-        groups: list[tuple[Evidence, ...]] = [()]
-        if operator.needs_evidence:
-            groups = yield from self._evidence(parent, operator.calls, state, rng)
-        briefs = [
-            Brief(
-                parent=parent,
-                component=component,
-                original=chosen.text,
-                evidence=evidence,
-                train=self.task.train,
-                slots=self.task.slots,
-                max_demos=self.limits.max_demos,
-                max_bytes=self.limits.max_bytes,
-                rejected=state.rejected,
-                seed=(self.seed, number, place),
-            )
-            for place, evidence in enumerate(groups)
-        ]
-        return (yield Propose(operator.name, tuple(briefs)))
-
-    def _evidence(
-        self, parent: Candidate, groups: int, state: State, rng: Random
-    ) -> Generator[Work, Any, list[tuple[Evidence, ...]]]:
-        batches = minibatches(parent, self.task.train, state, self.limits.minibatch, groups, rng)
-        rows = {example.id: example for batch in batches for example in batch}
-        rollouts: Sequence[Rollout] = yield Evaluate(parent, tuple(rows.values()))
-        made = dict(zip(rows, rollouts, strict=True))
-        return [tuple(Evidence(example, made[example.id]) for example in batch) for batch in batches]
+        return (yield from self.race_in_turn(told, lambda rival: edit.apply(parent if off_line else rival)))
 
     def _merge(self, number: int, partner: str, state: State) -> Steps:
         base, theirs = state.candidates[state.parents[partner]], state.candidates[partner]
         told = Told(number, MERGE.name, "refused", note=f"what {partner} changed, on the incumbent")
-        return (yield from self._race_in_turn(told, lambda rival: merge(base, rival, theirs)))
-
-    def _race_in_turn(self, told: Told, child_of: Callable[[Candidate], Candidate]) -> Steps:
-        """Wait for the turn, build the child on the incumbent of then, and race the two."""
-        turn: Turn | None = yield AwaitTurn()
-        if turn is None:
-            return replace(told, outcome="no_room", reason="no room for a race within the budget")
-        state = turn.state
-        rival = state.candidates[state.incumbent]
-        child = child_of(rival)
-        told = replace(told, parent=told.parent or rival.id)
-        if child.id in state.candidates:
-            return replace(told, outcome="repeat", reason="the candidate was scored before")
-        if fault := self._fault(child):
-            return replace(told, outcome="refused", reason=fault, refused={**told.refused, fault: 1})
-        return (yield from self._race(replace(told, candidate=child), child, rival, turn))
-
-    def _fault(self, child: Candidate) -> str | None:
-        """The limit that a child passes where its edit met others': each kept within it when it was made."""
-        if prompt_bytes(child) > self.limits.max_bytes:
-            return "too long"
-        return "too many demos" if child.n_demos > self.limits.max_demos else None
-
-    def _race(self, told: Told, child: Candidate, rival: Candidate, turn: Turn) -> Steps:
-        had = turn.state.val[rival.id]
-        shrinking = shrinks(child, rival)
-        least = LEAST_TO_SHRINK if shrinking else LEAST_ROWS
-        known = yield from self._deepen(rival, had, least, turn.room - self.least_race)
-        rows = field(known, Random(f"{self.seed}/{told.step}/race"), least)
-        room = turn.room - (len(known) - len(had))
-        race = Race(dict(list(rows.items())[:room]), self.limits.block, shrinking=shrinking)
-        scores: dict[str, float | None] = {}
-        for block in race.blocks:
-            scores |= values((yield Evaluate(child, self._rows(block))))
-            if why := race.futile(scores):
-                return replace(told, outcome="behind", reason=why, saved=len(self._val) - len(scores))
-        now, won = race.standing(scores), race.won(scores)
-        rest = self._unknown(scores)
-        if won and mean(scores) >= self._goal and 0 < len(rest) <= room - len(scores):
-            scores |= values((yield Evaluate(child, self._rows(rest))))
-        return replace(
-            told,
-            outcome="won" if won else "lost",
-            reason=f"{now.gain:+.3f} ± {now.error:.3f} on {now.n} rows",
-            gain=now.gain,
-            saved=len(self._val) - len(scores),
-        )
-
-    def _deepen(self, incumbent: Candidate, had: Scores, least: int, room: int) -> Generator[Work, Any, Scores]:
-        """The incumbent's scores on so many rows that they show who improves on it, if `room` more are enough."""
-        known = dict(had)
-        while not deep_enough(known, least) and (
-            more := self._unknown(known)[: max(0, min(room, lacking(known, least)))]
-        ):
-            known |= values((yield Evaluate(incumbent, self._rows(more))))
-            room -= len(more)
-        return known
-
-    def _complete(self, number: int, name: str, state: State) -> Steps:
-        candidate = state.candidates[name]
-        yield Evaluate(candidate, self._rows(self._unknown(state.val[name])))
-        return Told(number, "finalist", "completed", candidate, note=f"{name} on all val rows")
+        return (yield from self.race_in_turn(told, lambda rival: merge(base, rival, theirs)))
 
     def _open_operators(self, state: State, *, mergeable: bool) -> list[OperatorPrior]:
         """Those that may be drawn: a reflection model that gave nothing usable for long is asked no more."""
@@ -264,26 +69,3 @@ class Reflective:
             if (grown or not operator.shortens) and (state.useless < USELESS or not operator.asks)
         ]
         return [*(usable or self.operators), *([MERGE] if mergeable else [])]
-
-    @property
-    def _goal(self) -> float:
-        """The val score at which nothing is left to do."""
-        return 1.0 if self.limits.target is None else self.limits.target
-
-    def _at_goal(self, state: State) -> bool:
-        """Whether the incumbent seems to be there, and is only to be completed."""
-        return len(state.val[state.incumbent]) < len(self._val) and state.mean(state.incumbent) >= self._goal
-
-    def _complete_ones(self, state: State) -> list[str]:
-        return [name for name, scores in state.val.items() if len(scores) == len(self._val)]
-
-    def _unknown(self, known: Scores) -> list[str]:
-        return [row for row in self._val if row not in known]
-
-    def _rows(self, names: Iterable[str]) -> tuple[Example, ...]:
-        return tuple(self._val[name] for name in names)
-
-
-def shrinks(child: Candidate, rival: Candidate) -> bool:
-    """Whether a child is so much shorter than its rival that it need only be as good."""
-    return prompt_bytes(child) <= 0.9 * prompt_bytes(rival)

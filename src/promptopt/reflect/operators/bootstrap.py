@@ -6,6 +6,7 @@ They show how to get to an answer, reasoning and all, where the labelled answer 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 from promptopt.core.candidate import Demo
@@ -23,27 +24,36 @@ class BootstrappedDemos:
     """Puts replies that were right in the place of labelled demos, beside earlier ones of their kind."""
 
     def draw(self, brief: Brief) -> Edit:
-        replies = [row for row in best(brief.evidence, FEW) if row.rollout.output is not None]
-        if not brief.slots or all(_says_only_the_label(row) for row in replies):
-            raise Refused("nothing to bootstrap")
         rng = Random(f"{brief.seed}/bootstrap")
-        slot = rng.choice(brief.slots)
+        replies = {slot: _replies(slot, best(brief.evidence, FEW), brief) for slot in brief.labelled}
+        slots = [slot for slot, demos in replies.items() if demos]
+        if not slots:
+            raise Refused("nothing to bootstrap")
+        slot = rng.choice(slots)
         present = brief.parent.demos.get(slot, ())
-        labels = {row.id: text_of(row.expected) for row in brief.train}
-        plain = [demo for demo in present if demo.output == labels.get(demo.example_id)]
-        earlier = [demo for demo in present if demo not in plain]
+        labels = [demo for demo in present if demo in brief.labelled[slot]]
+        earlier = [demo for demo in present if demo not in labels]
         crowded = earlier[: max(0, len(earlier) + FEW - brief.max_demos)]
-        gone = [*plain, *crowded]
-        shown = rng.sample([_demo(row) for row in replies], len(replies))
+        gone = [*labels, *crowded]
+        shown = rng.sample(replies[slot], len(replies[slot]))
         edit = ChangeDemos(slot, tuple(demo.example_id for demo in gone), fitting(brief, shown, FEW, gone))
         if not edit.add or edit.note in brief.rejected:
             raise Refused("nothing to bootstrap")
         return edit
 
 
-def _says_only_the_label(row: Evidence) -> bool:
-    return row.example.expected is not None and plain(row.rollout.output) == plain(row.example.expected)
+def _replies(slot: str, rows: Sequence[Evidence], brief: Brief) -> list[Demo]:
+    """What the slot's part replied on these rows; none where all replies say only what labelled demos say."""
+    made = [demo for row in rows for demo in _made(slot, row)]
+    said = {(demo.example_id, plain(demo.output)) for demo in brief.labelled[slot]}
+    return [] if all((demo.example_id, plain(demo.output)) in said for demo in made) else made
 
 
-def _demo(row: Evidence) -> Demo:
-    return Demo(row.example.id, dict(row.example.inputs), text_of(row.rollout.output))
+def _made(slot: str, row: Evidence) -> list[Demo]:
+    """The demo that a rollout makes in a slot: that of the part's last run, or of the whole program."""
+    if row.rollout.invocations:
+        runs = [run for run in row.rollout.invocations if run.slot == slot and not run.fault]
+        return [Demo(row.example.id, dict(run.inputs), run.output) for run in runs[-1:]]
+    if row.rollout.output is None:
+        return []
+    return [Demo(row.example.id, dict(row.example.inputs), text_of(row.rollout.output))]

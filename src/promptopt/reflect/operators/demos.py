@@ -9,8 +9,7 @@ from random import Random
 
 from promptopt.core.candidate import Demo
 from promptopt.core.edit import Brief, ChangeDemos, Edit, SetDemos
-from promptopt.core.example import Example, text_of
-from promptopt.reflect.demo_rows import dealt, fitting, labelled
+from promptopt.reflect.demo_rows import dealt, fitting
 from promptopt.reflect.evidence import wrong
 from promptopt.reflect.operator import Refused
 
@@ -26,11 +25,12 @@ class LabelledDemos:
     """Draws a move that changes something, was not rejected before and keeps within the limits."""
 
     def draw(self, brief: Brief) -> Edit:
-        if not brief.slots or not any(row.expected is not None for row in brief.train):
+        slots = [slot for slot, demos in brief.labelled.items() if demos]
+        if not slots:
             raise Refused("no labelled rows for demos")
         rng = Random(f"{brief.seed}/demos")
         for _ in range(DRAWS):
-            table = _Table(brief, rng.choice(brief.slots), rng)
+            table = _Table(brief, rng.choice(slots), rng)
             move = rng.choices(list(MOVES), list(MOVES.values()))[0] if table.present else _Table.fresh
             edit = move(table)
             if edit.apply(brief.parent) != brief.parent and edit.note not in brief.rejected:
@@ -52,11 +52,11 @@ class _Table:
 
     def fresh(self) -> Edit:
         """Another set, its answers balanced."""
-        rows = [row for row in self.brief.train if row.expected is not None]
-        most = min(self.brief.max_demos, len(rows))
+        demos = self.brief.labelled[self.slot]
+        most = min(self.brief.max_demos, len(demos))
         sizes = sorted({size for size in (*SIZES, most) if 0 < size <= most}) or [0]
         size = self.rng.choices(sizes, [size + 1 for size in sizes])[0]
-        chosen = fitting(self.brief, map(labelled, dealt(rows, self.rng)), size, gone=self.present)
+        chosen = fitting(self.brief, dealt(demos, self.rng), size, gone=self.present)
         return SetDemos(self.slot, _shuffled(chosen, self.rng))
 
     def add(self) -> Edit:
@@ -82,12 +82,11 @@ class _Table:
         failed = {row.example.id for row in wrong(self.brief.evidence)}
         answers = Counter(demo.output for demo in self.present)
 
-        def urgency(row: Example) -> tuple[bool, int]:
-            return row.id not in failed, answers[text_of(row.expected)]
+        def urgency(demo: Demo) -> tuple[bool, int]:
+            return demo.example_id not in failed, answers[demo.output]
 
-        rows = [row for row in self.brief.train if row.expected is not None and row.id not in shown]
-        ranked = sorted(dealt(rows, self.rng), key=urgency)
-        return fitting(self.brief, map(labelled, ranked), most, gone or ())
+        others = [demo for demo in self.brief.labelled[self.slot] if demo.example_id not in shown]
+        return fitting(self.brief, sorted(dealt(others, self.rng), key=urgency), most, gone or ())
 
 
 MOVES: Mapping[Callable[[_Table], Edit], float] = {

@@ -1,0 +1,273 @@
+"""What strategies that try one candidate a step have in common: evidence, proposals, the race, the finish.
+
+Racing on paired rows in blocks is CAPO's (Zehle et al., 2025); several reflections on parts of the evidence, put
+together, are ComBEE's. What a candidate must show grows with what it claims: a lead on a race's rows makes it the
+incumbent, on which further edits build, and only a finalist is completed on all of val.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import Any
+
+from promptopt.core.candidate import Candidate, Component, Demo
+from promptopt.core.credit import to_mend
+from promptopt.core.edit import Brief, Edit, Evidence, Proposal
+from promptopt.core.example import Example
+from promptopt.core.racing import (
+    LEAST_ROWS,
+    LEAST_TO_SHRINK,
+    Race,
+    Scores,
+    deep_enough,
+    lacking,
+    race_rows,
+)
+from promptopt.core.rollout import Rollout, values
+from promptopt.core.search import AwaitTurn, Evaluate, Propose, Steps, Turn, Work
+from promptopt.core.selection import prompt_bytes
+from promptopt.core.state import State, Told, mean
+from promptopt.core.strategies.drawing import OperatorPrior
+from promptopt.core.strategies.minibatch import minibatches, width
+
+USELESS = 8
+"""Answers in a row that led nowhere before the reflection model is asked no more."""
+SHORTER = 0.9
+"""Share of its rival's length that a child may have to count as shorter."""
+FINALISTS = 4
+"""Candidates that may be completed at the end, while there is room: incumbent, baseline, earlier winners."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is being optimized, as far as a strategy may know it."""
+
+    seed_candidate: Candidate
+    components: tuple[Component, ...]
+    """The optimizable ones."""
+    labelled: Mapping[str, tuple[Demo, ...]]
+    """By demo slot, the demos that train rows make without running anything."""
+    train: tuple[Example, ...]
+    val: tuple[Example, ...]
+    settings: Mapping[str, tuple[Any, ...]] = field(default_factory=dict[str, tuple[Any, ...]])
+    """Settings that may be searched, with their values; the program's own come first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes of what a step may do, and when it is enough."""
+
+    minibatch: int = 8
+    block: int = 8
+    max_demos: int = 16
+    max_bytes: int = 8000
+    target: float | None = None
+    """A val score with which the search is content."""
+    patience: int | None = None
+    """Proposals in a row that may fail to win before the search gives up."""
+
+
+class Racer(ABC):
+    """A strategy whose every step races one child against the incumbent; a subclass says which, in `step`."""
+
+    def __init__(self, task: Task, operators: Sequence[OperatorPrior], limits: Limits, seed: int) -> None:
+        self.task, self.operators, self.limits, self.seed = task, tuple(operators), limits, seed
+        order = Random(f"{seed}/val").sample(task.val, len(task.val))
+        self._val = {example.id: example for example in order}
+
+    @abstractmethod
+    def step(self, number: int, state: State) -> Steps:
+        """One proposal's lineage, from the state it starts with; most end in `race_in_turn`."""
+
+    def ready(self, number: int, state: State) -> bool:
+        return True
+
+    @property
+    def start_cost(self) -> int:
+        widest = max(width(self.limits.minibatch, operator.calls) for operator in self.operators)
+        return min(widest, len(self.task.train))
+
+    @property
+    def least_race(self) -> int:
+        return min(LEAST_ROWS, len(self._val))
+
+    def race_cost(self, state: State) -> int:
+        deepening = len(self._val) - len(state.val[state.incumbent])
+        return deepening + len(self._val)
+
+    def finish_cost(self, state: State) -> int:
+        """A child that wins is known on the rows of its race; to become the champion it needs the others."""
+        return len(self._val) - self.least_race
+
+    def baseline(self) -> Steps:
+        seed = self.task.seed_candidate
+        least = LEAST_ROWS if self.limits.target is None else len(self._val)
+        yield from self._deepen(seed, {}, least, len(self._val))
+        return Told(0, "baseline", "baseline", seed, note="the program as it is")
+
+    def finish(self, number: int, state: State, room: int | None) -> Steps | None:
+        """Complete the incumbent and the baseline, then earlier winners that promise more than the best turned out."""
+        best = max((state.mean(name) for name in self._complete_ones(state)), default=0.0)
+        if best >= self._goal:
+            return None
+        latest = dict.fromkeys((state.incumbent, state.baseline, *reversed(state.winners)))
+        for place, name in enumerate(list(latest)[:FINALISTS]):
+            left = len(self._val) - len(state.val[name])
+            if left and (place < 2 or state.promise(name) > best) and (room is None or left <= room):
+                return self._complete(number, name, state)
+        return None
+
+    def enough(self, state: State) -> str | None:
+        patience = self.limits.patience
+        best = max(self._complete_ones(state), key=state.mean, default=None)
+        if best is not None and state.mean(best) >= self._goal:
+            met = "the starting prompt has" if best == state.baseline else "val reached"
+            return f"target: {met} {state.mean(best):.3f}, which is at least {self._goal:g}"
+        if patience is not None and state.since_win >= patience:
+            return f"patience: no improvement in the last {state.since_win} proposals"
+        if state.useless >= USELESS and all(operator.asks for operator in self.operators):
+            refused = [f"{reason}: {count}" for reason, count in state.refused.items()]
+            why = ", ".join(refused) or "always the same text"
+            return f"reflection: nothing usable {state.useless} times in a row ({why})"
+        return None
+
+    def propose(
+        self, number: int, operator: OperatorPrior, parent: Candidate, state: State, rng: Random
+    ) -> Generator[Work, Any, tuple[Told, Edit | None]]:
+        """An edit of the parent: of the component that the evidence blames, or whose changes have paid."""
+        groups: list[tuple[Evidence, ...]] = [()]
+        if operator.needs_evidence:
+            groups = yield from self.evidence(parent, operator.calls, state, rng)
+        chosen = to_mend(self.task.components, [row for group in groups for row in group], state.credit, rng)
+        component = replace(chosen, text=parent.components[chosen.name])
+        briefs = [
+            Brief(
+                parent=parent,
+                component=component,
+                original=chosen.text,
+                evidence=evidence,
+                train=self.task.train,
+                labelled=self.task.labelled,
+                max_demos=self.limits.max_demos,
+                max_bytes=self.limits.max_bytes,
+                rejected=state.rejected,
+                seed=(self.seed, number, place),
+            )
+            for place, evidence in enumerate(groups)
+        ]
+        proposal: Proposal = yield Propose(operator.name, tuple(briefs))
+        told = Told(
+            number,
+            operator.name,
+            "refused",
+            component=chosen.name,
+            note=proposal.edit.note if proposal.edit else "",
+            reason=", ".join(proposal.refused),
+            refused=proposal.refused,
+            asked=proposal.asked,
+            tokens=proposal.tokens,
+        )
+        return told, proposal.edit
+
+    def evidence(
+        self, parent: Candidate, groups: int, state: State, rng: Random
+    ) -> Generator[Work, Any, list[tuple[Evidence, ...]]]:
+        """`groups` minibatches of train rows with what the parent makes of them."""
+        batches = minibatches(parent, self.task.train, state, self.limits.minibatch, groups, rng)
+        rows = {example.id: example for batch in batches for example in batch}
+        rollouts: Sequence[Rollout] = yield Evaluate(parent, tuple(rows.values()))
+        made = dict(zip(rows, rollouts, strict=True))
+        return [tuple(Evidence(example, made[example.id]) for example in batch) for batch in batches]
+
+    def race_in_turn(self, told: Told, child_of: Callable[[Candidate], Candidate]) -> Steps:
+        """Wait for the turn, build the child on the incumbent of then, and race the two."""
+        turn: Turn | None = yield AwaitTurn()
+        if turn is None:
+            return replace(told, outcome="no_room", reason="no room for a race within the budget")
+        state = turn.state
+        rival = state.candidates[state.incumbent]
+        child = child_of(rival)
+        told = replace(told, parent=told.parent or rival.id)
+        if child.id in state.candidates:
+            return replace(told, outcome="repeat", reason="the candidate was scored before")
+        if fault := self._fault(child):
+            return replace(told, outcome="refused", reason=fault, refused={**told.refused, fault: 1})
+        return (yield from self._race(replace(told, candidate=child), child, rival, turn))
+
+    def _fault(self, child: Candidate) -> str | None:
+        """The limit that a child passes where its edit met others': each kept within it when it was made."""
+        if prompt_bytes(child) > self.limits.max_bytes:
+            return "too long"
+        return "too many demos" if child.n_demos > self.limits.max_demos else None
+
+    def _race(self, told: Told, child: Candidate, rival: Candidate, turn: Turn) -> Steps:
+        had = turn.state.val[rival.id]
+        shrinking = shrinks(child, rival)
+        least = LEAST_TO_SHRINK if shrinking else LEAST_ROWS
+        known = yield from self._deepen(rival, had, least, turn.room - self.least_race)
+        rows = race_rows(known, Random(f"{self.seed}/{told.step}/race"), least)
+        room = turn.room - (len(known) - len(had))
+        expected = turn.state.estimate(rival.id)
+        race = Race(dict(list(rows.items())[:room]), self.limits.block, shrinking=shrinking)
+        scores: dict[str, float | None] = {}
+        for block in race.blocks:
+            scores |= values((yield Evaluate(child, self._rows(block))))
+            if why := race.futile(scores):
+                now = race.standing(scores)
+                told = replace(told, gain=now.gain, estimate=expected + now.gain)
+                return replace(told, outcome="behind", reason=why, saved=len(self._val) - len(scores))
+        now, won = race.standing(scores), race.won(scores)
+        rest = self._unknown(scores)
+        if won and mean(scores) >= self._goal and 0 < len(rest) <= room - len(scores):
+            scores |= values((yield Evaluate(child, self._rows(rest))))
+        return replace(
+            told,
+            outcome="won" if won else "lost",
+            reason=f"{now.gain:+.3f} ± {now.error:.3f} on {now.n} rows",
+            gain=now.gain,
+            estimate=expected + now.gain,
+            saved=len(self._val) - len(scores),
+        )
+
+    def _deepen(self, incumbent: Candidate, had: Scores, least: int, room: int) -> Generator[Work, Any, Scores]:
+        """The incumbent's scores on so many rows that they show who improves on it, if `room` more are enough."""
+        known = dict(had)
+        while not deep_enough(known, least) and (
+            more := self._unknown(known)[: max(0, min(room, lacking(known, least)))]
+        ):
+            known |= values((yield Evaluate(incumbent, self._rows(more))))
+            room -= len(more)
+        return known
+
+    def _complete(self, number: int, name: str, state: State) -> Steps:
+        candidate = state.candidates[name]
+        yield Evaluate(candidate, self._rows(self._unknown(state.val[name])))
+        return Told(number, "finalist", "completed", candidate, note=f"{name} on all val rows")
+
+    @property
+    def _goal(self) -> float:
+        """The val score at which nothing is left to do."""
+        return 1.0 if self.limits.target is None else self.limits.target
+
+    def _at_goal(self, state: State) -> bool:
+        """Whether the incumbent seems to be there, and is only to be completed."""
+        return len(state.val[state.incumbent]) < len(self._val) and state.mean(state.incumbent) >= self._goal
+
+    def _complete_ones(self, state: State) -> list[str]:
+        return [name for name, scores in state.val.items() if len(scores) == len(self._val)]
+
+    def _unknown(self, known: Scores) -> list[str]:
+        return [row for row in self._val if row not in known]
+
+    def _rows(self, names: Iterable[str]) -> tuple[Example, ...]:
+        return tuple(self._val[name] for name in names)
+
+
+def shrinks(child: Candidate, rival: Candidate) -> bool:
+    """Whether a child is so much shorter than its rival, as a whole or in its texts, that it need only be as good."""
+    texts = [sum(len(text.encode()) for text in one.components.values()) for one in (child, rival)]
+    whole = [prompt_bytes(one) for one in (child, rival)]
+    return whole[0] <= SHORTER * whole[1] or (whole[0] < whole[1] and texts[0] <= SHORTER * texts[1])
