@@ -114,7 +114,9 @@ class Job:
     @property
     def code(self) -> dict[str, str]:
         """Fingerprints of all that may be the user's own code, which change when it does."""
-        own = {name: type(operator) for name, (operator, _) in self.operators.items() if name not in OPERATORS}
+        own: dict[str, Any] = {
+            name: type(operator) for name, (operator, _) in self.operators.items() if name not in OPERATORS
+        }
         if self.make_strategy not in STRATEGIES.values():
             own["strategy"] = self.make_strategy
         hashes = {name: source_hash(code) for name, code in own.items()}
