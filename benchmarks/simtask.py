@@ -157,26 +157,20 @@ class Task:
             "Reply with the lane only."
         ]
 
-    def fill(self, schema: Mapping[str, Any], text: str, name: str = "") -> Any:
-        """An answer that fits `schema`: additions in arrays, the rewrite where a property's name asks for a prompt."""
+    def fill(self, schema: Mapping[str, Any], text: str) -> Any:
+        """An answer that fits `schema`, with additions in its arrays."""
         kind, item = schema.get("type"), schema.get("items", {})
-        if "enum" in schema:
-            return schema["enum"][0]
         if kind == "object" or "properties" in schema:
-            return {key: self.fill(part, text, key) for key, part in schema.get("properties", {}).items()}
+            return {key: self.fill(part, text) for key, part in schema.get("properties", {}).items()}
         if kind == "array":
             rows = self.edits(text)[: schema.get("maxItems", 3)]
             return [self._addition(item["properties"], row, text) for row in rows] if "properties" in item else rows
-        if kind in ("integer", "number"):
-            return 1
-        if kind == "boolean":
-            return True
-        return self.reflect(text) if re.search("prompt|instruction|text|rewrite|new", name) else "It lacks notes."
+        return 1 if kind in ("integer", "number") else "It lacks notes."
 
     def _addition(self, properties: Mapping[str, Any], row: str, text: str) -> dict[str, Any]:
         """An addition where the schema wants an object: `row` in each of its free texts."""
-        free = {key for key, part in properties.items() if part.get("type") == "string" and "enum" not in part}
-        return {key: row if key in free else self.fill(part, text, key) for key, part in properties.items()}
+        free = {key for key, part in properties.items() if part.get("type") == "string"}
+        return {key: row if key in free else self.fill(part, text) for key, part in properties.items()}
 
     def parts(self, text: str) -> tuple[str, str]:
         """A request as the current prompt, bulleted or not, and all the rest.
@@ -209,6 +203,21 @@ class Task:
         return not line or line in self.notes or line in FILLER or heading is not None
 
 
+def in_fields(text: str, messages: Messages) -> str:
+    """`text` in the fields that DSPy's chat or JSON format asks for, where `messages` ask in one; unfenced."""
+    asked = re.search(r"Respond with (the corresponding output fields|a JSON object).*", content(messages[-1]))
+    if not asked:
+        return text
+    bare = text.split("```")[1].strip() if "```" in text else text
+    as_json = asked[1] == "a JSON object"
+    named = re.findall(r"`(\w+)`" if as_json else r"\[\[ ## (\w+) ## \]\]", asked[0])
+    names = [name for name in named if name != "completed"]
+    said = {name: bare if len(names) == 1 or "instruction" in name else "It lacks notes." for name in names}
+    if as_json:
+        return json.dumps(said)
+    return "\n\n".join([*(f"[[ ## {name} ## ]]\n{told}" for name, told in said.items()), "[[ ## completed ## ]]"])
+
+
 def plain(line: str) -> str:
     """A line without its bullet."""
     return re.sub(r"^\s*(?:[-*•>]|\d+[.)])\s+", "", line).strip()
@@ -226,6 +235,8 @@ class Traffic:
 
     calls: dict[str, int] = field(default_factory=lambda: {TASK: 0, REFLECT: 0})
     in_flight: dict[str, int] = field(default_factory=lambda: {TASK: 0, REFLECT: 0})
+    repeats: int = 0
+    """Task calls that asked what had been asked before."""
     changes: list[tuple[float, int, int]] = field(default_factory=list[tuple[float, int, int]])
     """The time in seconds, and the task and reflection calls in flight from then on."""
 
@@ -252,24 +263,27 @@ class Traffic:
 
 def application(task: Task, task_ms: float, reflect_ms: float) -> web.Application:
     """The endpoint: chat completions that take lognormal times with these means, and GET /traffic."""
-    rng, traffic = random.Random(7), Traffic()
+    rng, traffic, asked = random.Random(7), Traffic(), set[str]()
 
     async def chat(request: web.Request) -> web.StreamResponse:
         body = await request.json()
         messages = body["messages"]
         kind, mean = (REFLECT, reflect_ms) if REFLECT in body["model"] else (TASK, task_ms)
         traffic.change(kind, 1)
+        what = json.dumps(messages)
+        traffic.repeats += kind == TASK and what in asked
+        asked.add(what)
         try:
             await asyncio.sleep(mean / 1000 * rng.lognormvariate(-0.125, 0.5))
             schema = (body.get("response_format") or {}).get("json_schema", {}).get("schema")
-            text = task.complete(kind, messages, schema)
+            text = in_fields(task.complete(kind, messages, schema), messages)
         finally:
             traffic.change(kind, -1)
         size = sum(len(content(message)) for message in messages)
         return web.json_response(completion(text, usage=used(size // 4 + 1, len(text) // 4 + 1)))
 
     async def show(_request: web.Request) -> web.Response:
-        return web.json_response({"calls": traffic.calls, "changes": traffic.changes})
+        return web.json_response({"calls": traffic.calls, "repeats": traffic.repeats, "changes": traffic.changes})
 
     app = web.Application(client_max_size=1 << 26)
     app.router.add_post("/v1/chat/completions", chat)
@@ -296,7 +310,9 @@ def traffic_at(base_url: str) -> Traffic:
     with urllib.request.urlopen(f"{base_url}/traffic") as response:
         seen = json.load(response)
     return Traffic(
-        calls=seen["calls"], changes=[(at, tasks, reflections) for at, tasks, reflections in seen["changes"]]
+        calls=seen["calls"],
+        repeats=seen["repeats"],
+        changes=[(at, tasks, reflections) for at, tasks, reflections in seen["changes"]],
     )
 
 

@@ -6,18 +6,16 @@ into plain JSON values. Whatever is wrong with a file is a DataError that says w
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import date, time, timedelta
-from decimal import Decimal
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Required, TypedDict, Unpack, cast
-from uuid import UUID
 
 from promptopt import rows
-from promptopt.core.example import Example
+from promptopt.core.example import Example, with_ids
+from promptopt.core.plain import plain_value
+from promptopt.core.record import Record, examples_of
 from promptopt.core.split import Split, split
 from promptopt.errors import DataError
 from promptopt.rows import Format, Numbered, Place, Row
@@ -85,6 +83,11 @@ class Dataset:
     def from_rows(dicts: Iterable[Row], **columns: Unpack[Columns]) -> Dataset:
         """Take dictionaries, one a row."""
         return Dataset(_examples(rows.objects(dicts, Place()), _Roles.of(**columns), Place()))
+
+    @staticmethod
+    def from_dspy(examples: Iterable[Record]) -> Dataset:
+        """Take DSPy's examples; `with_inputs` says what goes in, and the other fields are the wanted answer."""
+        return Dataset(examples_of(examples), "a list of DSPy's examples")
 
     def split(self, *, train: float, val: float, test: float, seed: int = 0) -> Split:
         """Draw train, val and test: numbers below 1 are shares of the data, others are numbers of rows.
@@ -163,7 +166,7 @@ def _examples(numbered: Numbered, roles: _Roles, place: Place) -> tuple[Example,
     if not examples:
         raise place.error("there are no rows. Nothing was spent.")
     if roles.id is None:
-        return tuple(_with_ids(examples))
+        return tuple(with_ids(examples))
     _require_distinct(examples, numbers, roles.id, place)
     return tuple(examples)
 
@@ -176,7 +179,7 @@ def _checked(row: Row, roles: _Roles, place: Place, number: int, *, first: bool)
     plain: dict[str, Any] = {}
     for column, value in row.items():
         try:
-            plain[str(column)] = value if type(value) is str and value.isascii() else _plain(value)
+            plain[str(column)] = value if type(value) is str and value.isascii() else plain_value(value)
         except (ValueError, RecursionError) as error:
             if column in roles.needed:
                 reason = error if isinstance(error, ValueError) else "is nested too deeply"
@@ -199,45 +202,6 @@ def _no_column(column: str, present: Mapping[str, Any]) -> str:
     close = get_close_matches(column.lower(), lower, n=1)
     hint = f" Did you mean {lower[close[0]]!r}?" if close else ""
     return f"there is no column {column!r}.{hint} There are: {', '.join(present)}"
-
-
-def _plain(value: Any) -> Any:
-    """The value as JSON can hold it: NaN, NaT and infinities are null, times are ISO 8601, decimals text.
-
-    Raises ValueError, with the rest of a sentence, for a value that JSON cannot hold.
-    """
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise ValueError("holds half of a surrogate pair, which is not text") from None
-        return str(value)
-    if value is None or isinstance(value, bool | int):
-        return value
-    if isinstance(value, float):
-        return float(value) if abs(value) < float("inf") else None
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in cast("Mapping[Any, Any]", value).items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in cast("Iterable[Any]", value)]
-    if type(value).__module__ == "numpy":
-        return _plain(value.astype(f"{value.dtype.kind}8[us]").tolist() if value.dtype.kind in "mM" else value.tolist())
-    if type(value).__name__ in ("NaTType", "NAType"):
-        return None
-    if isinstance(value, date | time):
-        return value.isoformat()
-    if isinstance(value, Decimal | UUID | timedelta):
-        return str(value)
-    raise ValueError(f"holds a {type(value).__name__}, which JSON cannot hold")
-
-
-def _with_ids(examples: Iterable[Example]) -> Iterator[Example]:
-    """Ids made from content: they stay when rows are reordered or others are added."""
-    seen: Counter[str] = Counter()
-    for example in examples:
-        short = example.digest[:12]
-        seen[short] += 1
-        yield replace(example, id=short if seen[short] == 1 else f"{short}-{seen[short]}")
 
 
 def _require_distinct(examples: Sequence[Example], numbers: Sequence[int], column: str, place: Place) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str).encode
@@ -58,6 +59,15 @@ class Example:
 def text_of(value: Any) -> str:
     """A column's value as a model reads it: text as it is, everything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def with_ids(examples: Iterable[Example]) -> Iterator[Example]:
+    """Ids made from content: they stay when rows are reordered or others are added."""
+    seen: Counter[str] = Counter()
+    for example in examples:
+        short = example.digest[:12]
+        seen[short] += 1
+        yield replace(example, id=short if seen[short] == 1 else f"{short}-{seen[short]}")
 
 
 def _hash(content: object) -> str:

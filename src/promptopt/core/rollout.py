@@ -121,6 +121,8 @@ class Rollout:
     trace: tuple[Turn, ...] = ()
     invocations: tuple[Invocation, ...] = ()
     """What the program's parts did, in order; empty for a program that is of one piece."""
+    own: Score | None = None
+    """What the program itself thinks of its work, where it says so; the metric `own` takes it over."""
     score: Score | None = None
     failure: Failure | None = None
     seconds: float = 0.0
@@ -145,6 +147,7 @@ class Rollout:
             "output": self.output,
             "trace": [[list(turn.messages), turn.reply, turn.finish_reason, turn.component] for turn in self.trace],
             "invocations": [invocation.to_json() for invocation in self.invocations],
+            "own": None if self.own is None else self.own.to_json(),
             "score": None if self.score is None else self.score.to_json(),
             "failure": None if self.failure is None else self.failure.to_json(),
             "seconds": round(self.seconds, 3),
@@ -156,7 +159,7 @@ class Rollout:
         fields = dict(body)
         fields["trace"] = tuple(Turn(tuple(messages), *rest) for messages, *rest in body["trace"])
         fields["invocations"] = tuple(Invocation(**one) for one in body["invocations"])
-        fields["score"] = None if body["score"] is None else Score(*body["score"])
+        fields |= {name: Score(*said) if (said := body.get(name)) else None for name in ("own", "score")}
         fields["failure"] = None if body["failure"] is None else Failure(**body["failure"])
         return Rollout(**fields)
 

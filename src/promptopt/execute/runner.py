@@ -169,6 +169,7 @@ class Runner:
             rollout,
             trace=tuple(session.trace),
             invocations=tuple(session.invocations),
+            own=session.own,
             seconds=time.perf_counter() - started,
         )
 

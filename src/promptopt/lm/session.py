@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from promptopt.core.rollout import Failure, Invocation, Turn
+from promptopt.core.rollout import Failure, Invocation, Score, Turn
 from promptopt.errors import PromptoptError
 from promptopt.lm.message import CallFailed, Message, Reply, Request, Scope
 
@@ -51,6 +51,8 @@ class Session:
     trace: list[Turn] = field(default_factory=list[Turn])
     invocations: list[Invocation] = field(default_factory=list[Invocation])
     """What the program's parts did, as far as the program tells."""
+    own: Score | None = None
+    """What the program thinks of its work, where it says so."""
     error: CallFailed | PromptoptError | None = None
     """Why the last failed call failed. A client behind the endpoint sees only an HTTP status, and may hide it."""
     asked: Counter[str] = field(default_factory=Counter[str])

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from typing import Any
+from urllib.parse import urlsplit
 
 from promptopt.core.candidate import Candidate, Component, Demo
 from promptopt.core.example import Example
@@ -29,6 +32,21 @@ class Context:
     model: str
     settings: Mapping[str, Any]
     """The candidate's settings, empty unless settings are searched."""
+
+    def complete(self, messages: Sequence[Message]) -> str:
+        """The model's answer as text, for code that takes a callable in place of a model.
+
+        Raises RuntimeError with the reason when there is none.
+        """
+        address = urlsplit(self.base_url)
+        head = {"Authorization": f"Bearer {self.api_key}", "Content-Type": "application/json"}
+        with closing(HTTPConnection(address.netloc)) as connection:
+            body = json.dumps({"model": self.model, "messages": list(messages)})
+            connection.request("POST", f"{address.path}/chat/completions", body, head)
+            answer: Any = json.loads(connection.getresponse().read())
+        if "error" in answer:
+            raise RuntimeError(answer["error"]["message"])
+        return answer["choices"][0]["message"]["content"] or ""
 
 
 class Function:
