@@ -110,7 +110,7 @@ class TestValues:
             (" null ", "NaN", "1e5"),
         ]
 
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
         texts=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), min_size=1),
         sep=st.sampled_from([("csv", ","), ("tsv", "\t")]),
@@ -204,7 +204,6 @@ class TestIds:
     def test_ids_come_from_their_column(self):
         assert [row.id for row in Dataset.from_rows(ROWS, inputs="text", id="n")] == ["1", "2"]
 
-    @settings(deadline=None)
     @given(order=st.permutations(range(6)), extra=st.lists(st.sampled_from("abcxyz")))
     def test_made_ids_do_not_change_when_rows_move_or_are_added(self, order: list[int], extra: list[str]):
         rows = [{"text": text, "label": label} for text, label in zip("abcaab", "112211", strict=True)]
@@ -368,7 +367,7 @@ class TestRefusals:
     def test_files_that_are_not_parquet(self, content: bytes, tmp_path: Path):
         assert told(written(tmp_path / "a.parquet", content)).startswith(": not a readable Parquet file (")
 
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
     @given(
         content=st.binary(min_size=1) | st.text('{}[]",:\n\r\t\\u0d8 aNlte1', min_size=1).map(str.encode),
         ending=st.sampled_from(["csv", "tsv", "jsonl", "json", "parquet"]),

@@ -11,7 +11,7 @@ import promptopt
 from promptopt import errors
 
 PINNED = [
-    "LM", "Budget", "Candidate", "ConfigError", "DataError", "Dataset", "Example", "Function", "Judge", "Prompt",
+    "LM", "Budget", "Candidate", "ConfigError", "DataError", "Dataset", "Example", "Function", "GepaAdapter", "Judge", "Prompt",
     "PromptoptError", "Result", "RunError", "Score", "Split", "UserError", "compare", "evaluate", "optimize", "plan",
 ]  # fmt: skip
 

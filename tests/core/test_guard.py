@@ -231,14 +231,14 @@ unit = st.sampled_from([0.0, 0.2, 0.5, 1.0, None])
 rows = st.lists(st.tuples(unit, unit, st.sampled_from([None, "a", "b"])), min_size=1, max_size=30)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows, st.randoms(use_true_random=False), st.booleans())
 def test_row_order_does_not_matter(rows, shuffler, binary):
     pairs = [Pair(f"row-{i}", old, new, group) for i, (old, new, group) in enumerate(rows)]
     assert judge_test(shuffler.sample(pairs, len(pairs)), binary=binary) == judge_test(pairs, binary=binary)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows, st.booleans())
 def test_swapping_the_arms_mirrors_the_result(rows, binary):
     pairs = [Pair(f"row-{i}", old, new, group) for i, (old, new, group) in enumerate(rows)]

@@ -94,7 +94,7 @@ def jaccard(one: str, other: str) -> float:
     return len(a & b) / len(a | b)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**6))
 def test_exactly_the_pairs_of_high_similarity_are_found(seed: int):
     rng = random.Random(seed)

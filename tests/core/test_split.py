@@ -8,7 +8,7 @@ from random import Random
 from statistics import mean
 
 import pytest
-from hypothesis import assume, example, settings
+from hypothesis import assume, example
 from hypothesis import given as for_any
 from hypothesis import strategies as st
 
@@ -32,7 +32,6 @@ def side(drawn: Split) -> dict[str, int]:
 counts = st.tuples(st.integers(1, 60), st.integers(1, 60), st.integers(0, 60))
 
 
-@settings(deadline=None)
 @for_any(sizes=counts, spare=st.integers(0, 50), labels=st.integers(0, 9), seed=st.integers(0, 99))
 def test_sizes_are_exact_and_parts_disjoint(sizes: tuple[int, int, int], spare: int, labels: int, seed: int):
     drawn = split(rows(sum(sizes) + spare, labels), train=sizes[0], val=sizes[1], test=sizes[2], seed=seed)
@@ -42,7 +41,6 @@ def test_sizes_are_exact_and_parts_disjoint(sizes: tuple[int, int, int], spare: 
     assert drawn.warnings == ()
 
 
-@settings(deadline=None)
 @for_any(
     labels=st.lists(st.sampled_from("aaaabbbccd"), min_size=10, max_size=120),
     weights=st.tuples(*[st.integers(1, 9)] * 2, *[st.integers(0, 9)] * 2),
@@ -75,7 +73,6 @@ def tangled(draw: st.DrawFn) -> list[Example]:
     ]
 
 
-@settings(deadline=None)
 @for_any(data=tangled(), seed=st.integers(0, 9))
 def test_groups_and_equal_inputs_stay_on_one_side(data: list[Example], seed: int):
     try:
@@ -93,7 +90,6 @@ def test_groups_and_equal_inputs_stay_on_one_side(data: list[Example], seed: int
     assert drawn.duplicates == len(data) - len({row["text"] for row in data})
 
 
-@settings(deadline=None)
 @for_any(data=tangled(), seed=st.integers(0, 9), order=st.randoms(use_true_random=False))
 def test_a_split_does_not_depend_on_row_order(data: list[Example], seed: int, order: Random):
     shuffled = list(data)
@@ -222,7 +218,6 @@ def test_equal_inputs_with_different_answers_are_said():
 @example(answers=[{"a": 1}, {"a": 1}] * 10)
 @example(answers=[0.1 * i for i in range(20)])
 @example(answers=[True, 1, "1", "True"] * 5)
-@settings(deadline=None)
 @for_any(answers=st.lists(st.none() | st.booleans() | st.text(max_size=1), min_size=20, max_size=20))
 def test_any_kind_of_answer_can_be_split(answers: list[object]):
     data = [Example(f"r{i}", {"text": str(i)}, answer) for i, answer in enumerate(answers)]
@@ -289,7 +284,6 @@ def test_an_empty_given_part_is_an_error():
         given(rows(3), [], names=FILES)
 
 
-@settings(deadline=None)
 @for_any(order=st.permutations(range(8)))
 def test_digests_do_not_depend_on_row_order(order: list[int]):
     data = rows(8, labels=2)

@@ -73,7 +73,7 @@ def test_an_unpriced_model_under_a_dollar_cap_is_an_error_that_says_what_to_writ
 
 
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=300))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_tokenizer_makes_more_tokens_than_the_bound(text: str) -> None:
     tokens = load_litellm().token_counter(model="gpt-4o", messages=[{"role": "user", "content": text}])
     assert tokens <= input_bound(ask(text))

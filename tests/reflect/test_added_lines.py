@@ -6,7 +6,7 @@ import json
 
 import pytest
 from briefs import TEXT, TRAIN, applied, brief, seen
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import validate
 
@@ -111,7 +111,6 @@ def test_a_rule_may_show_json() -> None:
     assert AddRules().read(answer('Reply with {"label": 1}.'), brief()) == lines('- Reply with {"label": 1}.')
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(min_size=8, max_size=LONGEST_LINE), min_size=1, max_size=MOST_RULES))
 def test_whatever_fits_the_schema_becomes_bullets_of_one_line_or_is_refused(rules: list[str]) -> None:
     question = AddRules().ask(brief(evidence=[seen(TRAIN[0], "x", 0.0)]))

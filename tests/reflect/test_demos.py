@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from briefs import TRAIN, brief, labelled, seen
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from promptopt.core.candidate import Demo
@@ -83,7 +83,6 @@ def test_newcomers_are_rows_that_the_parent_gets_wrong_and_then_answers_shown_le
     assert all(edit.add[0].output == "label1" for edit in adds)
 
 
-@settings(deadline=None)
 @given(
     shown=st.integers(0, 6),
     max_demos=st.integers(0, 8),

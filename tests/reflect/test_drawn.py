@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from briefs import TEXT, applied, brief
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from promptopt.core.edit import RemoveText
@@ -78,7 +78,6 @@ def test_a_line_that_stands_inside_an_earlier_one_is_left_alone() -> None:
         assert applied(RemoveLine().draw(brief(text, step=step)), brief(text)) == "label"
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(alphabet="ab .{}x", max_size=12), max_size=6), st.integers(0, 50))
 def test_removing_takes_out_exactly_one_line_and_never_a_placeholder(lines: list[str], step: int) -> None:
     text = "\n".join([*lines, "keep {x}"])

@@ -73,13 +73,15 @@ async def test_an_operator_without_a_model_draws_once_for_each_brief() -> None:
 
 
 async def test_briefs_that_bring_the_same_count_once() -> None:
-    proposal, _ = await propose("rules", [RULES, RULES], brief(), brief())
+    failing = brief(evidence=[seen(TRAIN[0], "x", 0.0)])
+    proposal, _ = await propose("rules", [RULES, RULES], failing, failing)
     assert proposal.edit == AddLines("system", ("- be kind", "- be brief"))
 
 
-async def test_a_stop_is_raised_once_every_call_has_ended() -> None:
+async def test_a_stop_is_raised() -> None:
+    failing = brief(evidence=[seen(TRAIN[0], "x", 0.0)])
     with pytest.raises(BudgetExhausted):
-        await propose("rules", [BudgetExhausted("usd"), RULES], brief(), brief())
+        await propose("rules", [BudgetExhausted("usd"), RULES], failing, failing)
 
 
 async def test_a_call_that_failed_is_not_made_again() -> None:
@@ -90,7 +92,12 @@ async def test_a_call_that_failed_is_not_made_again() -> None:
 
 @pytest.mark.parametrize(
     ("operator", "reason"),
-    [("contrast", "nothing to contrast"), ("shorten", "nothing to shorten"), ("remove", "nothing to remove")],
+    [
+        ("rules", "nothing to mend"),
+        ("contrast", "nothing to contrast"),
+        ("shorten", "nothing to shorten"),
+        ("remove", "nothing to remove"),
+    ],
 )
 async def test_a_brief_that_leaves_nothing_to_propose_costs_no_call(operator: str, reason: str) -> None:
     proposal, model = await propose(operator, [], brief())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from briefs import TEXT, TRAIN, applied, brief, seen
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from promptopt.core.edit import Rewrite
@@ -42,7 +42,6 @@ def test_a_rewrite_is_read_from_the_one_fenced_block_only() -> None:
     assert FullRewrite().read(answer, brief()) == Rewrite("system", "Say the intent of {text}.", TEXT)
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="ab{} \n*-#", min_size=1).map(str.strip).filter(bool))
 def test_what_stands_in_the_block_is_taken_as_it_is(text: str) -> None:
     assert fenced_block(f"Thinking aloud.\n{fence(text)}\nDone.") == text

@@ -6,7 +6,7 @@ import re
 
 import pytest
 from briefs import TEXT, TRAIN, brief, seen
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from promptopt.core.edit import Brief, Evidence
@@ -62,7 +62,6 @@ def test_failures_come_first_and_a_few_successes_last() -> None:
     assert "Failure: too slow" in content
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from([0.0, 0.4, 1.0, None]), max_size=40))
 def test_at_most_ten_rows_are_shown_and_successes_only_a_few(scores: list[float | None]) -> None:
     evidence = [seen(Example(f"e{i}", {"text": f"row {i}"}), "reply", score) for i, score in enumerate(scores)]
@@ -80,13 +79,11 @@ def test_long_values_are_cut() -> None:
     assert len(content) < 2 * SHOWN + 400
 
 
-@settings(deadline=None)
 @given(st.text(), st.text())
 def test_templates_are_filled_in_one_pass(value: str, other: str) -> None:
     assert fill("<a>|<b>", {"a": value, "b": other}) == f"{value}|{other}"
 
 
-@settings(deadline=None)
 @given(row=NASTY, reply=NASTY, feedback=NASTY)
 def test_data_cannot_end_the_fence_it_stands_in_nor_be_read_as_a_template(row: str, reply: str, feedback: str) -> None:
     evidence = [seen(Example("e", {"text": row}, "wanted"), reply, 0.0, feedback)]

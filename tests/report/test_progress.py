@@ -58,7 +58,7 @@ def lines(log: io.StringIO, clock: Clock) -> Lines:
     return made
 
 
-def test_the_screen_says_how_good_how_dear_and_how_long(lines: Lines) -> None:
+def test_the_screen_says_how_good_how_dear_and_how_long() -> None:
     text = screen(AT_WORK)
     for part in ("0.820", "selection score, optimistic", "0.410", "200 / 800", "$0.25 / $1.00", "8 in flight"):
         assert part in text

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -36,7 +36,6 @@ def test_the_interval_is_students_over_groups():
     assert found.interval == pytest.approx((expected.low, expected.high))
 
 
-@settings(deadline=None)
 @given(rows, st.randoms(use_true_random=False))
 def test_row_order_does_not_matter(sample, shuffler):
     found, shuffled = compare(sample), compare(shuffler.sample(sample, len(sample)))

@@ -10,7 +10,7 @@ from statsmodels.stats.multitest import multipletests
 from promptopt.stats.multiple import holm
 
 
-@settings(max_examples=20, deadline=None)  # the oracle is slow
+@settings(max_examples=20)  # the oracle is slow
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_matches_statsmodels_in_any_order(p_values):
     assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1].tolist())

@@ -35,7 +35,6 @@ class TestMcNemarMidP:
     def test_no_discordant_pair_gives_one(self):
         assert mcnemar_mid_p(0, 0) == 1.0
 
-    @settings(deadline=None)
     @given(counts, counts)
     def test_is_a_probability_and_blind_to_which_arm_is_which(self, wins, losses):
         p = mcnemar_mid_p(wins, losses)
@@ -91,7 +90,6 @@ class TestTangoInterval:
         z = stats.norm.ppf(0.975)
         assert tango_interval(30, 0, 30) == pytest.approx(((30 - z**2) / (30 + z**2), 1.0))
 
-    @settings(deadline=None)
     @given(counts, counts, st.integers(1, 60), st.floats(0.5, 0.99))
     def test_contains_the_estimate_mirrors_with_the_arms_and_nests_by_level(self, wins, losses, same, level):
         n = wins + losses + same
@@ -140,7 +138,7 @@ class TestSignFlipP:
     def test_never_gives_zero(self):
         assert sign_flip_p([0.5] * 500, rng(), draws=999) == 1 / 1000
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(graded, st.randoms(use_true_random=False))
     def test_depends_neither_on_row_order_nor_on_which_arm_is_which(self, differences, shuffler):
         p = sign_flip_p(differences, rng(), draws=199)
@@ -189,7 +187,7 @@ class TestStudentisedInterval:
         assert high - sample.mean() > 1.2 * (student[1] - sample.mean())
         assert low == pytest.approx(student[0])
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(graded, st.randoms(use_true_random=False), st.floats(0.6, 0.98))
     def test_holds_the_mean_ignores_row_order_mirrors_and_nests(self, differences, shuffler, level):
         low, high = studentised_interval(differences, level, rng(), draws=400)

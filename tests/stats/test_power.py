@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -56,21 +56,18 @@ def test_the_messages_example_holds():
     assert rows_needed(0.04, 0.14) == pytest.approx(640, rel=0.1)
 
 
-@settings(deadline=None)
 @given(st.integers(6, 3000), st.floats(0.01, 0.9), st.sampled_from([0.05, 0.025, 0.0125]))
 def test_rows_needed_undoes_detectable_gain(n, discordance, alpha):
     gain = detectable_gain(n, discordance, alpha=alpha)
     assert gain is None or rows_needed(gain, discordance, alpha=alpha) in (n, n + 1, math.ceil(-math.log2(alpha)))
 
 
-@settings(deadline=None)
 @given(st.integers(7, 3000), st.floats(0.05, 0.9))
 def test_the_same_holds_for_graded_scores(n, spread):
     gain = detectable_gain_graded(n, spread)
     assert gain is None or rows_needed_graded(gain, spread) in (n, n + 1)
 
 
-@settings(deadline=None)
 @given(st.integers(5, 2000), st.integers(1, 500))
 def test_more_rows_show_smaller_gains(n, more):
     assert detectable_gain(n + more) <= detectable_gain(n)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from promptopt.core.edit import Brief
 from promptopt.core.example import Example, text_of
+from promptopt.reflect.evidence import feedback
 
 COPIED_WORDS = 10
 """A run of this many words from a row's input or expected answer is a copy, not a lesson."""
@@ -35,11 +36,11 @@ def copies_a_row(text: str, brief: Brief) -> bool:
         return _runs(words, length) & _runs(new, length) - _runs(had, length)
 
     for row in brief.evidence:
-        feedback = _words(row.rollout.score.feedback if row.rollout.score else "")
+        told = _words(feedback(row, brief.component))
         inputs = [_words(text_of(value)) for value in row.example.inputs.values()]
         long = [(words, COPIED_WORDS) for words in [*inputs, _words(text_of(row.example.expected))]]
         whole = [(words, len(words)) for words in inputs if len(words) >= WHOLE_WORDS]
-        if any(copied(words, length) - _runs(feedback, length) for words, length in long + whole):
+        if any(copied(words, length) - _runs(told, length) for words, length in long + whole):
             return True
     return False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from promptopt.core.candidate import Component
 from promptopt.core.edit import Evidence
 from promptopt.core.example import text_of
 
@@ -29,6 +30,15 @@ def best(evidence: Sequence[Evidence], most: int) -> list[Evidence]:
     scored = [row for row in evidence if row.rollout.value is not None]
     above = [row for row in scored if _value(row) * len(scored) > sum(map(_value, scored))]
     return sorted(above, key=_value, reverse=True)[:most]
+
+
+def feedback(row: Evidence, component: Component) -> str:
+    """What the metric said of a row, to all and to whoever mends `component`."""
+    score = row.rollout.score
+    if score is None:
+        return ""
+    own = (score.feedback_for.get(name, "") for name in dict.fromkeys((component.name, component.slot)))
+    return "\n".join(said for said in (score.feedback, *own) if said)
 
 
 def plain(answer: object) -> str:

@@ -30,7 +30,7 @@ _ALL: Sequence[tuple[Callable[[], Operator], OperatorPrior]] = (
     # The form of the answer is the first thing to mend with a small model: one tip took it from 9 to 52 %.
     (AddTip, OperatorPrior("tips", 0.4, 1.0, needs_evidence=False, asks=False)),
     # The best single edit measured on a small model (64 to 72 %), and free of the reflection model.
-    (LabelledDemos, OperatorPrior("demos", 0.4, 1.0, needs_evidence=False, asks=False)),
+    (LabelledDemos, OperatorPrior("demos", 0.4, 1.0, needs_evidence=False, asks=False, demos=True)),
     # Additive, so that neighbours' wins stay; one answer brings up to three.
     (AddRules, OperatorPrior("rules", 0.4, 1.2, needs_evidence=True, asks=True)),
     # Three such answers on other rows each, put together: what takes three races is tried in one.
@@ -40,7 +40,7 @@ _ALL: Sequence[tuple[Callable[[], Operator], OperatorPrior]] = (
     # What GEPA lives on with a strong model; a weak one returns small talk.
     (FullRewrite, OperatorPrior("rewrite", 0.4, 1.2, needs_evidence=True, asks=True)),
     # Worth it where replies reason before they answer; elsewhere it is refused at no cost.
-    (BootstrappedDemos, OperatorPrior("bootstrap", 0.3, 1.2, needs_evidence=True, asks=False)),
+    (BootstrappedDemos, OperatorPrior("bootstrap", 0.3, 1.2, needs_evidence=True, asks=False, demos=True)),
     # Nothing to take out before something was added, and most lines that won their race do help.
     (RemoveLine, OperatorPrior("remove", 0.2, 1.2, needs_evidence=False, asks=False, shortens=True)),
     # Seldom wins on score: it pays in length, which decides only between equals.

@@ -11,10 +11,11 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 
+from promptopt.core.candidate import Component
 from promptopt.core.edit import Brief, Evidence
 from promptopt.core.example import text_of
 from promptopt.lm.message import Message
-from promptopt.reflect.evidence import right, wrong
+from promptopt.reflect.evidence import feedback, right, wrong
 
 SHOWN = 1500
 """Characters shown of one input, reply or feedback; attention is finite."""
@@ -40,7 +41,7 @@ def messages(template: str, brief: Brief, side_info: str | None = None) -> tuple
     kept = ", ".join(f"{{{name}}}" for name in component.placeholders)
     values = {
         "curr_param": fenced(component.text),
-        "side_info": rows(brief.evidence) if side_info is None else side_info,
+        "side_info": rows(brief.evidence, component) if side_info is None else side_info,
         "role": component.role or f"text named {component.name}",
         "rejected": _rejected(brief.rejected),
         "placeholders": f"Keep these placeholders exactly as they are: {kept}." if kept else "",
@@ -60,11 +61,11 @@ def fenced(text: str) -> str:
     return f"=== {mark} begins ===\n{text}\n=== {mark} ends ==="
 
 
-def rows(evidence: Sequence[Evidence]) -> str:
+def rows(evidence: Sequence[Evidence], component: Component) -> str:
     """The rows to learn from: failures first, then a few successes."""
     kept = right(evidence)[:KEPT_ROWS]
     failed = wrong(evidence)[: MOST_ROWS - len(kept)]
-    return "\n\n".join(_row(number, row) for number, row in enumerate([*failed, *kept], 1))
+    return "\n\n".join(_row(number, row, component) for number, row in enumerate([*failed, *kept], 1))
 
 
 def short(text: str, limit: int = SHOWN) -> str:
@@ -72,13 +73,13 @@ def short(text: str, limit: int = SHOWN) -> str:
     return text if len(text) <= limit else f"{text[:limit]} [… {len(text) - limit} more characters]"
 
 
-def _row(number: int, row: Evidence) -> str:
+def _row(number: int, row: Evidence, component: Component) -> str:
     rollout, score = row.rollout, row.rollout.score
     head = "could not be scored" if score is None else f"score {score.value:.2f} of 1"
     parts = [f"{name}: {short(text_of(value))}" for name, value in row.example.inputs.items()]
     parts.append(f"Reply: {short(text_of(rollout.output)) if rollout.output is not None else '(none)'}")
-    if score is not None and score.feedback:
-        parts.append(f"Feedback: {short(score.feedback)}")
+    if said := feedback(row, component):
+        parts.append(f"Feedback: {short(said)}")
     if rollout.failure is not None:
         parts.append(f"Failure: {short(rollout.failure.message)}")
     if score is not None and score.parts:

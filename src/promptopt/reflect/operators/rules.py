@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from promptopt.core.edit import Brief, Edit
 from promptopt.reflect.added_lines import additions, schema
-from promptopt.reflect.operator import Question
+from promptopt.reflect.evidence import wrong
+from promptopt.reflect.operator import Question, Refused
 from promptopt.reflect.showing import messages
 
 MOST_RULES = 3
@@ -33,6 +34,8 @@ class AddRules:
     """Asks for at most three rules and appends them as lines."""
 
     def ask(self, brief: Brief) -> Question:
+        if not wrong(brief.evidence):
+            raise Refused("nothing to mend")
         return Question(messages(TEMPLATE, brief), schema(MOST_RULES, "reply", "wanted"))
 
     def read(self, answer: str, brief: Brief) -> Edit:
