@@ -169,7 +169,7 @@ def test_init_says_why_it_cannot_write(tmp_path: Path):
         ("  usd: 1.0", "  usd: 1e999", "line 16: 1e999 is not a finite number"),
         ("  usd: 1.0", "  usd: '1'", "line 16: budget.usd must be a number, got '1'"),
         ("  rollouts: 800\n  usd: 1.0\n", "  usd: null\n", "line 14: budget needs at least one cap: rollouts, calls"),
-        ("type: prompt", "type: dspy", "line 3: program.type must be one of prompt, function, got 'dspy'"),
+        ("type: prompt", "type: flow", "line 3: program.type must be one of prompt, function, dspy, gepa, got 'flow'"),
         ("  type: prompt\n", "", "line 2: program.type is missing; it is one of prompt, function"),
         ("  lm: local/qwen2.5-coder-0.5b\n", "", "line 2: program.lm is missing"),
         ("[system]", "[]", "line 8: program.optimize must not be empty"),

@@ -14,14 +14,17 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import dspy
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pydantic
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from promptopt.core.split import Split
 from promptopt.data import Dataset
 from promptopt.errors import DataError
 
@@ -375,6 +378,65 @@ class TestRefusals:
     def test_no_file_whatever_ends_in_another_error(self, content: bytes, ending: str, tmp_path: Path):
         with suppress(DataError):
             Dataset.read(written(tmp_path / f"a.{ending}", content), inputs="text")
+
+
+class TestOfDspy:
+    """DSPy's own examples, as its users have them."""
+
+    def test_inputs_go_in_and_labels_are_the_answer(self):
+        row = dspy.Example(text="hi", label="greet").with_inputs("text")
+        (example,) = Dataset.from_dspy([row])
+        assert (example.inputs, example.expected, example.meta) == ({"text": "hi"}, "greet", {"label": "greet"})
+        (same,) = Dataset.from_rows([{"text": "hi", "label": "greet"}], inputs="text", expected="label")
+        assert example == same
+
+    def test_several_labels_are_a_mapping_and_none_is_none(self):
+        row = dspy.Example(text="hi", label="greet", tone="warm")
+        assert Dataset.from_dspy([row.with_inputs("text")])[0].expected == {"label": "greet", "tone": "warm"}
+        assert Dataset.from_dspy([row.with_inputs("text", "label", "tone")])[0].expected is None
+
+    def test_typed_values_become_plain(self):
+        class Sender(pydantic.BaseModel):
+            name: str
+
+        row = dspy.Example(text="hi", sender=Sender(name="Ida"), tags={"a"}, day=date(2026, 1, 2))
+        (example,) = Dataset.from_dspy([row.with_inputs("text", "sender")])
+        assert example.inputs == {"text": "hi", "sender": {"name": "Ida"}}
+        assert example.expected == {"tags": ["a"], "day": "2026-01-02"}
+
+    def test_what_loaders_add_for_themselves_is_left_out(self):
+        row = dspy.Example(text="hi", label="greet", dspy_uuid="1b2c", dspy_split="train").with_inputs("text")
+        assert Dataset.from_dspy([row])[0].meta == {"label": "greet"}
+
+    def test_a_part_of_a_split_may_be_a_list_of_them(self):
+        rows = [dspy.Example(text=f"t{n}", label="a").with_inputs("text") for n in range(6)]
+        split = Split.given(rows[:2], rows[2:4], rows[4:])
+        assert [len(part) for part in split.parts.values()] == [2, 2, 2]
+        assert len({example.id for part in split.parts.values() for example in part}) == 6
+        with pytest.raises(DataError, match="equal inputs"):
+            Split.given(rows[:2], rows[1:4])
+
+    def test_equal_rows_have_ids_of_their_own(self):
+        row = dspy.Example(text="hi", label="greet").with_inputs("text")
+        first, second = Dataset.from_dspy([row, row])
+        assert second.id == f"{first.id}-2"
+
+    @pytest.mark.parametrize(
+        ("row", "message"),
+        [
+            (dspy.Example(text="hi"), "row 2: its inputs are not named; call with_inputs(...) on it"),
+            (
+                dspy.Example(text="hi").with_inputs("txt"),
+                "row 2: it has none of the fields that with_inputs(...) names",
+            ),
+            (dspy.Example(text=print).with_inputs("text"), "row 2: field 'text' holds a builtin_function_or_method"),
+            ({"text": "hi"}, "row 2: dict where a dspy.Example with inputs and labels belongs"),
+        ],
+    )
+    def test_what_is_wrong_is_told_with_its_row(self, row: Any, message: str):
+        with pytest.raises(DataError) as caught:
+            Dataset.from_dspy([dspy.Example(text="fine").with_inputs("text"), row])
+        assert str(caught.value).startswith(message)
 
 
 def test_a_hundred_thousand_rows_load_fast_and_small(tmp_path: Path):

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from promptopt.core.rollout import Score
     from promptopt.core.split import Split
     from promptopt.data import Dataset
+    from promptopt.dspy_optimizer import DSPyOptimizer
     from promptopt.errors import ConfigError, DataError, PromptoptError, RunError, UserError
     from promptopt.judges.judge import Judge
     from promptopt.lm.spec import LM
+    from promptopt.programs.dspy_module import DSPyModule
     from promptopt.programs.function import Function
+    from promptopt.programs.gepa_adapter import GepaAdapter
     from promptopt.programs.prompt import Prompt
     from promptopt.result import Result
 
@@ -28,10 +31,13 @@ __all__ = [
     "Budget",
     "Candidate",
     "ConfigError",
+    "DSPyModule",
+    "DSPyOptimizer",
     "DataError",
     "Dataset",
     "Example",
     "Function",
+    "GepaAdapter",
     "Judge",
     "Prompt",
     "PromptoptError",
@@ -54,10 +60,13 @@ _HOMES = {
     "core.rollout": ("Score",),
     "core.split": ("Split",),
     "data": ("Dataset",),
+    "dspy_optimizer": ("DSPyOptimizer",),
     "errors": ("ConfigError", "DataError", "PromptoptError", "RunError", "UserError"),
     "judges.judge": ("Judge",),
     "lm.spec": ("LM",),
+    "programs.dspy_module": ("DSPyModule",),
     "programs.function": ("Function",),
+    "programs.gepa_adapter": ("GepaAdapter",),
     "programs.prompt": ("Prompt",),
     "result": ("Result",),
 }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 import uuid
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, closing, contextmanager
+from contextvars import copy_context
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
@@ -33,6 +35,7 @@ from promptopt.method import MakeStrategy
 from promptopt.metrics.build import as_metric
 from promptopt.metrics.metric import Metric
 from promptopt.metrics.preflight import check_rows
+from promptopt.metrics.python import PythonMetric
 from promptopt.planning import Plan
 from promptopt.planning import plan as plan_job
 from promptopt.programs.program import Program
@@ -77,6 +80,7 @@ def optimize(
             raise ConfigError("a config says it all: change it, or load it with overrides, in place of other arguments")
         job = Job.from_config(program if isinstance(program, Config) else load(program))
     else:
+        metric = metric if metric is not None else getattr(program, "metric", None)
         if data is None or metric is None or budget is None:
             raise ConfigError("optimize needs a program with data, metric and budget, or a config alone")
         if not isinstance(cast(object, data), Split):
@@ -84,7 +88,7 @@ def optimize(
         job = from_objects(
             program,
             data,
-            as_metric(metric),
+            as_metric(metric, of_function=getattr(program, "metric_of", PythonMetric)),
             reflection=LM.of(reflection) if reflection is not None else None,
             budget=budget if isinstance(budget, Budget) else group(BudgetSettings, budget, "budget").caps,
             strategy=group(StrategySettings, None if callable(strategy) else strategy, "strategy"),
@@ -92,8 +96,8 @@ def optimize(
             run=group(RunSettings, run, "run"),
             models={name: group(ModelSettings, settings, f"lms.{name}") for name, settings in (lms or {}).items()},
         )
-    with _shown(watch, job.name) as shown:
-        return optimize_job(job, shown)
+    with shown(watch, job.name) as display:
+        return optimize_job(job, display)
 
 
 def optimize_job(job: Job, watch: Watch) -> Result:
@@ -164,8 +168,11 @@ def _open_ledger(job: Job, watch: Watch) -> Ledger:
         "val_rows": len(job.split.val),
         "test_rows": len(job.split.test),
         "select": job.strategy.select,
+        "searched": {name: list(values) for name, values in job.searched.items()},
+        "objectives": list(job.strategy.objectives),
         "seed": job.run.seed,
         "name": job.name,
+        "base": os.path.relpath(job.base.resolve(), job.directory.resolve()),
     }
     if not path.exists():
         if (job.directory / RESULT).exists():
@@ -211,7 +218,10 @@ def blocking(work: Coroutine[Any, Any, T]) -> T:
             task.set_exception(error)
 
     running: list[asyncio.Task[None] | None] = []
-    thread = threading.Thread(target=loop.run_until_complete, args=(finish(),), name="promptopt", daemon=True)
+    in_context = copy_context().run  # DSPy, for one, keeps settings there
+    thread = threading.Thread(
+        target=in_context, args=(loop.run_until_complete, finish()), name="promptopt", daemon=True
+    )
     thread.start()
     try:
         thread.join()
@@ -226,7 +236,7 @@ def blocking(work: Coroutine[Any, Any, T]) -> T:
 
 
 @contextmanager
-def _shown(watch: Watch | None, name: str) -> Generator[Watch]:
+def shown(watch: Watch | None, name: str) -> Generator[Watch]:
     """`watch`, or else a display where somebody looks: on a terminal or in a notebook."""
     from rich.console import Console
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
@@ -195,9 +195,17 @@ def runs(
 @command(app, "export")
 def export(
     run_dir: RunDir,
-    format_: Annotated[Literal["text", "json"], typer.Option("--format", help="For people or for programs.")] = "text",
+    format_: Annotated[
+        Literal["text", "json", "dspy", "optuna"],
+        typer.Option(
+            "--format",
+            help="For people, for programs, as the state that a DSPy module loads, or a joint search's trials as an "
+            "Optuna study in a new SQLite file (--out study.db).",
+        ),
+    ] = "text",
     output: Annotated[
-        Path | None, typer.Option(help="Write to this file, in place of standard output.", show_default=False)
+        Path | None,
+        typer.Option("--output", "--out", help="Write to this file, in place of standard output.", show_default=False),
     ] = None,
     candidate: Annotated[
         Literal["recommended", "best", "baseline"],
@@ -205,20 +213,35 @@ def export(
     ] = "recommended",
 ) -> None:
     """Print the prompt that a run recommends. On a screen or in a pipe it is cleaned of terminal controls."""
-    from promptopt.report.export import as_json, as_text
+    from promptopt.report.export import as_dspy, as_json, as_text
     from promptopt.report.figures import clean
     from promptopt.result import rebuild
 
+    if format_ == "optuna":
+        _export_study(run_dir, output)
+        return
     result = rebuild(run_dir)
     chosen = {"recommended": result.recommended, "best": result.best, "baseline": result.baseline}[candidate]
     if candidate == "recommended" and chosen.id == result.baseline.id:
         _tell(f"{result.verdict}: this is the current prompt; --candidate best takes the champion of val")
-    text = {"text": as_text, "json": as_json}[format_](chosen)
+    text = {"text": as_text, "json": as_json, "dspy": partial(as_dspy, run_dir)}[format_](chosen)
+    if format_ == "dspy" and chosen.settings:
+        said = ", ".join(f"{name}={value}" for name, value in chosen.settings.items())
+        _tell(f"DSPy's state has no place for settings; give them to your dspy.LM: {said}")
     if output is not None:
         _write(output, text)
         _tell(f"written to {output}")
     else:
         print(clean(text))
+
+
+def _export_study(run_dir: Path, output: Path | None) -> None:
+    from promptopt.report.study import export_study
+
+    if output is None:
+        raise UserError("--format optuna writes a SQLite file: name a new one with --out study.db")
+    trials = export_study(run_dir, output)
+    _tell(f"{trials} trials written to {output}; optuna-dashboard sqlite:///{output} shows them")
 
 
 @command(app, "init")

@@ -32,6 +32,8 @@ class ConfigError(UserError):
 
     def __init__(self, message: str, *, file: str | None = None, key: str | None = None, line: int | None = None):
         self.file, self.key, self.line = file, key, line
+        self.located = file is not None
+        """Whether the message says already where the setting was made."""
         place = f"{file}, line {line}: " if file and line else f"{file}: " if file else ""
         super().__init__(f"{place}{message}")
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from promptopt.config import Config
 from promptopt.config.identity import fingerprint
-from promptopt.config.settings import FunctionSettings, PromptSettings, RunSettings, StrategySettings
+from promptopt.config.settings import RunSettings, StrategySettings
 from promptopt.core import overlap
 from promptopt.core.budget import Budget
-from promptopt.core.candidate import Candidate, Demo
+from promptopt.core.candidate import Candidate, Component, Demo
 from promptopt.core.search import Strategy
 from promptopt.core.selection import BYTES_A_TOKEN, prompt_tokens
 from promptopt.core.split import Split, digest, given, split
@@ -23,19 +23,18 @@ from promptopt.core.strategies.drawing import OperatorPrior
 from promptopt.core.strategies.racer import Limits, Task
 from promptopt.data import Columns, Dataset
 from promptopt.errors import ConfigError, DataError
-from promptopt.execute.user_code import load, source_hash
-from promptopt.lm.pricing import check_model, require_price
+from promptopt.execute.user_code import source_hash
+from promptopt.lm.pricing import check_model, price, require_price
 from promptopt.lm.settings import ModelSettings
-from promptopt.lm.spec import LM
-from promptopt.method import STRATEGIES, MakeStrategy, operators_named, strategy_named
-from promptopt.metrics.build import build, judges_in
+from promptopt.lm.spec import LM, agreed
+from promptopt.method import STRATEGIES, Known, MakeStrategy, operators_named, strategy_named
+from promptopt.metrics.build import build, models_in
 from promptopt.metrics.metric import Metric
-from promptopt.programs.function import Function
+from promptopt.programs.build import build as build_program
 from promptopt.programs.program import Program
-from promptopt.programs.prompt import Prompt
 from promptopt.reflect.operator import Operator
 from promptopt.reflect.operators.rewrite import FullRewrite
-from promptopt.reflect.proposer import OPERATORS
+from promptopt.reflect.proposer import OPERATORS, USUAL
 
 MAX_PROMPT_TOKENS = 4000
 """Longest prompt, in estimated tokens, where the strategy names no limit."""
@@ -73,20 +72,21 @@ class Job:
 
     @staticmethod
     def _of(config: Config) -> Job:
-        program = _program(config)
+        program, metric = build_program(config.program, config.base), build(config.metric, config.base)
+        reflection = LM(config.reflection.lm, **config.reflection.lm_args) if config.reflection else None
         job = Job(
             name=config.name,
             program=program,
             split=_split(config),
-            metric=build(config.metric, config.base),
-            reflection=LM(config.reflection.lm, **config.reflection.lm_args) if config.reflection else None,
+            metric=metric,
+            reflection=reflection,
             template=config.reflection.template if config.reflection else None,
             strategy=config.strategy,
             make_strategy=strategy_named(config.strategy.name, config.base),
             budget=config.budget.caps,
             run=config.run,
             directory=config.run_dir,
-            models=config.lms,
+            models=_models(program, metric, reflection, config.lms),
             identity=fingerprint(config),
             base=config.base,
         )
@@ -131,7 +131,8 @@ class Job:
     def lms(self) -> dict[str, LM]:
         """Every model that the job calls, by what for."""
         named = {"program": self.program.lm, "reflection": self.reflection}
-        named |= {f"judge {i}": LM(judge.lm) for i, judge in enumerate(judges_in(self.metric), 1)}
+        named |= {f"setting {i}": LM(name) for i, name in enumerate(self.strategy.settings.get("lm", ()), 1)}
+        named |= {f"judge {i}": lm for i, lm in enumerate(models_in(self.metric), 1)}
         return {role: lm for role, lm in named.items() if lm is not None}
 
     def settings_of(self, model: str) -> ModelSettings:
@@ -140,16 +141,33 @@ class Job:
     @cached_property
     def operators(self) -> Mapping[str, tuple[Operator, OperatorPrior]]:
         """The operators that can propose for this job, with what is believed of each."""
-        named = operators_named(self.strategy.operators or OPERATORS, self.base)
+        uses: Sequence[str] = getattr(self.make_strategy, "uses", USUAL)
+        programs: Known = getattr(self.program, "operators", {})
+        named = operators_named(self.strategy.operators or uses, self.base, programs)
         usable = {name: (operator, prior) for name, (operator, prior) in named.items() if self._can_use(prior)}
         if self.template and "rewrite" in usable:
             usable["rewrite"] = (FullRewrite(self.template), usable["rewrite"][1])
-        if not usable:
+        if not usable and not self.strategy.settings:
             raise ConfigError(
                 "nothing can propose: give a reflection model, a program that takes demos, or other strategy.operators",
                 key="strategy.operators",
             )
         return usable
+
+    @cached_property
+    def searched(self) -> Mapping[str, tuple[Any, ...]]:
+        """The settings that are searched, with their values; what the program itself says comes first."""
+        own = {"lm": self.program.lm.name, **self.program.lm.args} if self.program.lm else {}
+        return {
+            name: (own.get(name), *(value for value in values if value != own.get(name)))
+            for name, values in self.strategy.settings.items()
+        }
+
+    @property
+    def search_rollouts(self) -> int | None:
+        """The search's share of the rollouts: the cap less the sealed test's."""
+        cap = self.budget.rollouts
+        return None if cap is None else cap - 2 * len(self.split.test)
 
     @property
     def priors(self) -> tuple[OperatorPrior, ...]:
@@ -166,25 +184,50 @@ class Job:
             max_bytes=BYTES_A_TOKEN * (settings.max_prompt_tokens or MAX_PROMPT_TOKENS),
             target=settings.target,
             patience=settings.patience,
+            rollouts=self.search_rollouts,
+            pool=settings.pool,
+            objectives=tuple(settings.objectives),
         )
-        optimizable = tuple(component for component in self.program.components if component.optimize)
-        choices = {name: tuple(values) for name, values in settings.settings.items()}
-        task = Task(self.baseline, optimizable, self.labelled, self.split.train, self.split.val, choices)
+        task = Task(self.baseline, self._texts, self.labelled, self.split.train, self.split.val, self.searched)
         return self.make_strategy(task, self.priors, limits, self.run.seed)
 
     def check(self) -> None:
         """Raise ConfigError for everything that would fail later: placeholders, models, keys, prices, operators."""
         self.program.check(tuple(self.split.train[0].inputs))
         self._check_length()
-        if not any(component.optimize for component in self.program.components):
+        if not self._texts and not self.program.demo_slots:
             raise ConfigError("program.optimize names no component, so nothing can change", key="program.optimize")
-        for lm in self.lms.values():
-            check_model(lm.name, self.settings_of(lm.name))
+        for name in {*(lm.name for lm in self.lms.values()), *getattr(self.program, "models", ())}:
+            check_model(name, self.settings_of(name))
         callable_ones = [*(lm.name for lm in self.lms.values()), *(self.models if self.program.max_calls > 1 else ())]
         for name in callable_ones:
             require_price(name, self.settings_of(name), self.budget.usd is not None)
         self._check_names(callable_ones)
+        self._check_search()
         _ = self.operators
+
+    def _check_search(self) -> None:
+        """What only a joint search does is asked of no other strategy of ours; users' own see it in their task."""
+        wanted, alone = self.strategy, StrategySettings()
+        if self.make_strategy in [STRATEGIES[name] for name in ("reflective", "bootstrap", "hypotheses")]:
+            for key in ("settings", "objectives"):
+                if getattr(wanted, key) != getattr(alone, key):
+                    raise ConfigError(
+                        f"strategy.{key} is for a joint search: use strategy.name joint or reflective+joint",
+                        key=f"strategy.{key}",
+                    )
+        if wanted.settings and self.program.lm is None:
+            raise ConfigError(
+                "strategy.settings are settings of the program's calls, but the program names no model (program.lm)",
+                key="strategy.settings",
+            )
+        for lm in self.lms.values() if "usd" in wanted.objectives else ():
+            if price(lm.name, self.settings_of(lm.name)) is None:
+                raise ConfigError(
+                    f"strategy.objectives names usd, but the price of {lm.name} is not known. Give it in dollars per "
+                    f"million tokens as lms.{lm.name}.price: {{input: ..., output: ...}}.",
+                    key="strategy.objectives",
+                )
 
     def _check_length(self) -> None:
         limit = self.strategy.max_prompt_tokens or MAX_PROMPT_TOKENS
@@ -205,7 +248,12 @@ class Job:
         if prior.name in ("demos", "bootstrap"):
             labelled = prior.name == "bootstrap" or any(self.labelled.values())
             return bool(self.program.demo_slots) and labelled and self.strategy.max_demos > 0
-        return self.reflection is not None or not prior.asks
+        return bool(self._texts) and (self.reflection is not None or not prior.asks)
+
+    @property
+    def _texts(self) -> tuple[Component, ...]:
+        """The components that may change."""
+        return tuple(component for component in self.program.components if component.optimize)
 
 
 def from_objects(
@@ -224,8 +272,7 @@ def from_objects(
     if not _caps(budget):
         raise ConfigError("budget needs at least one cap: rollouts, calls, tokens, usd or minutes", key="budget")
     _check_split(data)
-    lms = [lm for lm in (program.lm, reflection) if lm is not None]
-    known = {**{lm.name: lm.settings for lm in lms if lm.settings is not None}, **models}
+    known = _models(program, metric, reflection, models)
     texts = {component.name: [component.text, component.optimize] for component in program.components}
     identity = {
         "program": {"fingerprint": program.fingerprint, "components": texts},
@@ -255,6 +302,16 @@ def from_objects(
     return job
 
 
+def _models(
+    program: Program, metric: Metric, reflection: LM | None, given: Mapping[str, ModelSettings]
+) -> dict[str, ModelSettings]:
+    """What the job's own objects say of its models, changed by what is `given` for them."""
+    taken_over: Mapping[str, ModelSettings] = getattr(program, "models", {})
+    lms = [lm for lm in (program.lm, reflection, *models_in(metric)) if lm is not None]
+    known = agreed([*taken_over.items(), *((lm.name, lm.settings) for lm in lms if lm.settings is not None)])
+    return known | {name: known[name].changed_by(said) if name in known else said for name, said in given.items()}
+
+
 def _check_split(split: Split) -> None:
     """That no row both teaches and judges must hold for a split that was made by hand too."""
     parts = (split.train, split.val, split.test)
@@ -268,29 +325,6 @@ def _check_split(split: Split) -> None:
 def _caps(budget: Budget) -> dict[str, Any]:
     caps = {name: getattr(budget, name) for name in ("rollouts", "calls", "tokens", "usd", "minutes")}
     return {name: cap for name, cap in caps.items() if cap is not None}
-
-
-def _program(config: Config) -> Program:
-    match config.program:
-        case PromptSettings() as prompt:
-            messages = (
-                [message.model_dump(exclude_none=True) for message in prompt.messages] if prompt.messages else None
-            )
-            return Prompt(
-                LM(prompt.lm, **prompt.lm_args),
-                system=prompt.system,
-                user=prompt.user,
-                messages=messages,
-                optimize=prompt.optimize,
-            )
-        case FunctionSettings() as function:
-            return Function(
-                load(function.path, config.base),
-                components={name: text.model_dump() for name, text in function.components.items()},
-                lm=LM(function.lm, **function.lm_args) if function.lm else None,
-                optimize=function.optimize,
-                max_calls=function.max_calls,
-            )
 
 
 def _split(config: Config) -> Split:

@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from promptopt.core.search import Strategy
+from promptopt.core.strategies.bootstrap import Bootstrap
 from promptopt.core.strategies.drawing import OperatorPrior
+from promptopt.core.strategies.hypotheses import Hypotheses
+from promptopt.core.strategies.joint import Joint, ReflectiveJoint
 from promptopt.core.strategies.racer import Limits, Task
 from promptopt.core.strategies.reflective import Reflective
 from promptopt.errors import ConfigError
@@ -18,7 +21,13 @@ from promptopt.reflect.proposer import OPERATORS
 MakeStrategy = Callable[[Task, Sequence[OperatorPrior], Limits, int], Strategy]
 """A strategy's class: it is given the task, what is believed of the operators, the limits, and the run's seed."""
 
-STRATEGIES: Mapping[str, MakeStrategy] = {"reflective": Reflective}
+STRATEGIES: Mapping[str, MakeStrategy] = {
+    "reflective": Reflective,
+    "joint": Joint,
+    "reflective+joint": ReflectiveJoint,
+    "bootstrap": Bootstrap,
+    "hypotheses": Hypotheses,
+}
 """Every strategy by its name in `strategy.name`."""
 
 
@@ -34,8 +43,12 @@ def strategy_named(name: str, base: Path) -> MakeStrategy:
     raise _unknown("strategy.name", name, STRATEGIES)
 
 
-def operators_named(names: Iterable[str], base: Path) -> dict[str, tuple[Operator, OperatorPrior]]:
-    """The operators of these names, with what is believed of each before its first try.
+Known = Mapping[str, tuple[Operator, OperatorPrior]]
+"""Operators by name, with what is believed of each before its first try."""
+
+
+def operators_named(names: Iterable[str], base: Path, programs: Known) -> dict[str, tuple[Operator, OperatorPrior]]:
+    """The operators of these names: built in, a user's, or one of those that the program brings along.
 
     A user's own is named by an import path; its class has a `prior` beside `draw`, or beside `ask` and `read`.
     Raises ConfigError when there is none of the name, or it is no operator.
@@ -45,6 +58,8 @@ def operators_named(names: Iterable[str], base: Path) -> dict[str, tuple[Operato
         if name in OPERATORS:
             make, prior = OPERATORS[name]
             found[name] = (make(), prior)
+        elif name in programs:
+            found[name] = programs[name]
         elif ":" in name:
             operator: object = load(name, base)()
             prior = getattr(operator, "prior", None)
@@ -56,7 +71,7 @@ def operators_named(names: Iterable[str], base: Path) -> dict[str, tuple[Operato
                 )
             found[prior.name] = (operator, prior)
         else:
-            raise _unknown("strategy.operators", name, OPERATORS)
+            raise _unknown("strategy.operators", name, [*OPERATORS, *programs])
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from heapq import nlargest
-from itertools import count
+from itertools import count, product
 
 from promptopt.core.budget import Spend
 from promptopt.core.candidate import Candidate
@@ -22,6 +22,8 @@ BYTES_OF_A_TOKEN = 4
 """How long a judge's view of one output token is taken to be."""
 LONGEST = 20
 """Rows with the longest inputs, among which the dearest rollout is looked for."""
+OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens")
+"""Arguments that cap what a call may write."""
 REFLECTION_BYTES = 12_000
 """How long a reflection request is taken to be: the text, and a minibatch of replies."""
 
@@ -66,9 +68,10 @@ def plan(job: Job) -> Plan:
     longest = nlargest(
         LONGEST, (*split.train, *split.val), key=lambda row: sum(map(len, map(str, row.inputs.values())))
     )
-    rollout = dearest(_rollout(job, job.baseline, example) for example in longest)
+    variants = _variants(job)
+    rollout = dearest(_rollout(job, variant, example) for variant in variants for example in longest)
     step = rollout.times(strategy.start_cost + len(split.val)) + _reflection(job)
-    share = sealed_share(job, job.baseline, None)
+    share = dearest(sealed_share(job, variant, None) for variant in variants)
     groups = len({example.group or example.id for example in split.test})
     made = Plan(
         rows={name: len(part) for name, part in split.parts.items()},
@@ -113,9 +116,18 @@ def spend_on(job: Job, candidate: Candidate, rows: Iterable[Example]) -> Spend:
     return sum((_rollout(job, candidate, example) for example in rows), Spend())
 
 
+def _variants(job: Job) -> list[Candidate]:
+    """The baseline with every combination of the searched settings that decide what a call costs at the worst."""
+    costly = {name: values for name, values in job.searched.items() if name in ("lm", *OUTPUT_LIMITS)}
+    every = (zip(costly, values, strict=True) for values in product(*costly.values()))
+    said = ({name: value for name, value in pairs if value is not None} for pairs in every)
+    return [Candidate(job.baseline.components, job.baseline.demos, settings) for settings in said]
+
+
 def _rollout(job: Job, candidate: Candidate, example: Example) -> Spend:
     """One rollout with its judgements; of a program that cannot say what it calls, only `max_calls` is known."""
-    lm, messages = job.program.lm, job.program.preview(candidate, example)
+    lm = job.program.lm and job.program.lm.having(candidate.settings)
+    messages = job.program.preview(candidate, example)
     cost = Spend(rollouts=1, calls=job.program.max_calls if lm else 0)
     answer = 0
     if lm and messages is not None:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from promptopt.core.budget import Budget, Spend
 from promptopt.core.candidate import Candidate
 from promptopt.core.guard import Verdict, judge_test, no_test_rows, nothing_better, untested
 from promptopt.core.sealed import Pair
-from promptopt.core.selection import champion, prompt_tokens
+from promptopt.core.selection import Offer, champion, front, prompt_tokens
 from promptopt.core.state import State, Told, replay
 from promptopt.errors import UserError
 from promptopt.store.ledger import FailedRows, Ledger
@@ -97,6 +97,11 @@ class Result:
         rows = {arm: len(self.state.val.get(name, ())) for arm, name in arms.items()}
         return {**means, "rows": rows, "optimistic": True}
 
+    @cached_property
+    def front(self) -> tuple[Offer, ...]:
+        """The candidates known on all of val that none beats in score, prompt tokens and dollars at once."""
+        return front(self.state, self.val_rows)
+
     def to_json(self) -> dict[str, Any]:
         """The contract of result.json."""
         spent = {name: getattr(self.spent, name) for name in ("rollouts", "calls", "cached", "tokens_in", "tokens_out")}
@@ -111,6 +116,10 @@ class Result:
             "spent": {**spent, "usd": float(self.spent.usd), "seconds": round(self.seconds, 1)},
             "refused": dict(sorted(self.state.refused.items())),
             "candidates": len(self.state.candidates),
+            "front": [
+                {"id": one.candidate.id, "val": one.val, "prompt_tokens": one.prompt_tokens, "usd": one.usd}
+                for one in self.front
+            ],
             "stop_reason": self.stop_reason,
             "seed": self.seed,
             "versions": versions(),
@@ -145,6 +154,10 @@ class Result:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, self.to_json())
         return path
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Itself, which nothing changes: a DSPy module that carries it can be copied as often as DSPy likes."""
+        return self
 
     def _repr_html_(self) -> str:
         """How a notebook shows it."""
@@ -196,6 +209,8 @@ def read_result(ledger: Ledger, directory: Path) -> Result:
         judged = untested("the budget has no room for the sealed test of the best candidate; raise it")
     elif len(state.candidates) < 2:
         judged = untested(f"no other candidate was scored; the search stopped: {stops[0].body['reason']}")
+    elif len(state.val[state.incumbent]) < job["val_rows"]:
+        judged = untested("the budget has no room to score the leading candidate on all val rows; raise it")
     else:
         judged = nothing_better()
     return Result(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -44,6 +44,8 @@ class World:
 
     score: Callable[[Candidate, Example], float | None]
     propose: Callable[[Propose], Proposal] = lambda request: Proposal(None, refused={"nothing to say": 1})
+    blame: Callable[[Candidate, Example], Mapping[str, str]] = lambda candidate, example: {}
+    """What the metric tells single components."""
 
 
 @dataclass
@@ -54,6 +56,8 @@ class Running:
     work: Work | None
     seen: dict[str, dict[str, dict[str, float | None]]]
     rollouts: int = 0
+    paid: int = 0
+    """Those that no step had run before."""
     most: int | None = None
     """Rollouts that it may have run when its race is over; None before its turn."""
 
@@ -68,13 +72,14 @@ class Drive:
         self.paid: set[tuple[str, str]] = set()
         """Every rollout that ran, also those of steps that were cut short."""
         self.overrun: set[int] = set()
-        """Steps that raced on more rollouts than their turn gave them."""
+        """Steps that ran more rollouts than a step may before its turn, or than its turn gave them."""
         self.asked: list[Propose] = []
         """Every proposal asked for, in the order in which it happened."""
 
     def add(self, asks: list[Ask]) -> None:
         for ask in asks:
-            self.running[ask.number] = Running(ask.work, ask.work.send(None), {"val": {}, "train": {}})
+            self.running[ask.number] = Running(ask.work, None, {"val": {}, "train": {}})
+            self._send(ask.number, None)
 
     def ready(self) -> list[int]:
         return [
@@ -84,9 +89,12 @@ class Drive:
         ]
 
     def advance(self, number: int) -> None:
+        self._send(number, self._answer(number, self.running[number]))
+
+    def _send(self, number: int, answer: tuple[Rollout, ...] | Proposal | Turn | None) -> None:
         step = self.running[number]
         try:
-            step.work = step.steps.send(self._answer(number, step))
+            step.work = step.steps.send(answer)
         except StopIteration as stop:
             told: Told = stop.value
             tokens = told.tokens + TOKENS * step.rollouts
@@ -122,17 +130,20 @@ class Drive:
                 scores = {rollout.example_id: rollout.value for rollout in rollouts}
                 of_split = step.seen["val" if examples[0].id.startswith("v") else "train"]
                 of_split[candidate.id] = {**of_split.get(candidate.id, {}), **scores}
+                new = {(candidate.id, example.id) for example in examples} - self.paid
                 step.rollouts += len(examples)
-                if step.most is not None and step.rollouts > step.most:
+                step.paid += len(new)
+                before_turn = self.search.strategy.start_cost if number and not self.search.finishing else step.paid
+                if step.paid > (before_turn if step.most is None else step.most):
                     self.overrun.add(number)
-                self.paid |= {(candidate.id, example.id) for example in examples}
+                self.paid |= new
                 return rollouts
             case Propose() as request:
                 self.asked.append(request)
                 return self.world.propose(request)
             case _:
                 turn = self.search.turn(number)
-                step.most = step.rollouts + turn.room if turn else None
+                step.most = step.paid + turn.room if turn else None
                 return turn
 
 
@@ -140,7 +151,8 @@ def _rollout(world: World, candidate: Candidate, example: Example) -> Rollout:
     value = world.score(candidate, example)
     if value is None:
         return Rollout(candidate.id, example.id, failure=Failure("timeout", "too slow"))
-    return Rollout(candidate.id, example.id, output="?", score=Score(value))
+    score = Score(value, feedback_for=world.blame(candidate, example))
+    return Rollout(candidate.id, example.id, output="?", score=score)
 
 
 def chance(*parts: object) -> float:

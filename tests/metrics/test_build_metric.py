@@ -136,6 +136,5 @@ async def test_perfect_parts_make_a_perfect_whole_whatever_their_weights(scored,
 
 
 def test_every_type_in_the_list_is_known():
-    assert {"exact_match", "contains", "regex", "numeric", "token_f1", "json_match", "weighted", "python", "judge"} == {
-        *TYPES
-    }
+    plain = {"exact_match", "contains", "regex", "numeric", "token_f1", "json_match"}
+    assert {*plain, "weighted", "python", "judge", "dspy", "own"} == {*TYPES}

@@ -6,12 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptopt.metrics.answer_text import mentions, normalise, quote
+from promptopt.core.example import Example
+from promptopt.core.rollout import Rollout
+from promptopt.metrics.answer_text import answered, mentions, normalise, quote
 from promptopt.metrics.exact import ExactMatch
 from promptopt.metrics.json_fields import JsonMatch
 from promptopt.metrics.numeric import Numeric
 from promptopt.metrics.pattern import Regex
 from promptopt.metrics.text import Contains, TokenF1, token_f1
+from promptopt.testing.scripted import ScriptedModel
 
 any_json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -184,3 +187,37 @@ async def test_token_f1_says_which_words_are_missing_and_which_too_many(scored):
     feedback = (await scored(TokenF1(), "Paris in Texas", "Paris France")).feedback
     assert 'Missing words: "france"' in feedback
     assert 'Words too many: "in texas"' in feedback
+
+
+class TestOutputsWithSeveralFields:
+    """What is compared of an output that is a mapping, as a DSPy module's is."""
+
+    @pytest.mark.parametrize(
+        ("output", "compared"),
+        [
+            ({"reasoning": "no", "team": "red"}, "red"),
+            ({"reasoning": "no", "other": "red"}, "red"),
+            ({"trajectory": {}, "reasoning": "no", "other": "red"}, "red"),
+            ({"note": "no", "team": "red", "other": "no"}, "red"),
+            ({"note": "no", "other": "red"}, {"note": "no", "other": "red"}),
+            ({"reasoning": "red"}, {"reasoning": "red"}),
+            ({"team": None}, None),
+            ("red", "red"),
+            (["red"], ["red"]),
+        ],
+    )
+    def test_it_is_the_field_of_the_expected_column_or_the_only_answer(self, output, compared):
+        row = Example("r1", {"text": "a ticket"}, "red", meta={"team": "red", "length": 2})
+        assert answered(row, Rollout("c", "r1", output=output)) == compared
+
+    def test_an_expected_mapping_is_compared_as_a_whole(self):
+        row = Example("r1", {"text": "a ticket"}, {"team": "red"}, meta={"team": "red"})
+        assert answered(row, Rollout("c", "r1", output={"team": "red"})) == {"team": "red"}
+
+    @pytest.mark.parametrize("metric", [ExactMatch(), Contains(), TokenF1(), Regex(), Numeric()])
+    async def test_every_metric_of_one_answer_compares_it(self, metric):
+        row = Example("r1", {"text": "a sum"}, "42", meta={"total": "42"})
+        right, wrong = {"reasoning": "41", "total": "42"}, {"reasoning": "42", "total": "41"}
+        session = ScriptedModel([]).session()
+        assert (await metric.score(row, Rollout("c", "r1", output=right), session)).value == 1.0
+        assert (await metric.score(row, Rollout("c", "r1", output=wrong), session)).value == 0.0

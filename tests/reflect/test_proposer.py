@@ -7,7 +7,7 @@ import json
 import pytest
 from briefs import TRAIN, brief, seen
 
-from promptopt.core.edit import AddLines, Brief, Proposal, Together
+from promptopt.core.edit import AddLines, Brief, Proposal, Rewrite, Together
 from promptopt.core.rollout import Failure
 from promptopt.core.search import Propose
 from promptopt.errors import BudgetExhausted
@@ -103,6 +103,18 @@ async def test_a_brief_that_leaves_nothing_to_propose_costs_no_call(operator: st
     proposal, model = await propose(operator, [], brief())
     assert proposal == Proposal(None, refused={reason: 1})
     assert not model.requests
+
+
+async def test_an_operator_that_breaks_on_an_answer_refuses_it_and_stops_nothing() -> None:
+    class Breaks(FullRewrite):
+        def read(self, answer: str, brief: Brief) -> Rewrite:
+            raise KeyError("rule")
+
+    model = ScriptedModel(["once", "twice"])
+    proposer = Proposer({"own": Breaks()}, lambda *_: model.session("reflection"))
+    proposal = await proposer.propose(Propose("own", (brief(evidence=[seen(TRAIN[0], "x", 0.0)]),)), 3)
+    assert proposal.edit is None
+    assert proposal.refused == {"KeyError: 'rule'": 2}
 
 
 async def test_a_template_replaces_the_rewrite_s_own_words() -> None:

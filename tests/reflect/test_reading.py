@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import time
+
 import pytest
 from briefs import TEXT, TRAIN, applied, brief, seen
 from hypothesis import given
@@ -12,7 +16,7 @@ from promptopt.core.example import Example
 from promptopt.reflect.operator import Refused
 from promptopt.reflect.operators.rewrite import FullRewrite
 from promptopt.reflect.operators.shorten import Shorten
-from promptopt.reflect.reading import fenced_block
+from promptopt.reflect.reading import bare, fenced_block, json_object
 
 SAYING = "one two three four five six seven eight nine ten eleven"
 LONG = (
@@ -120,13 +124,36 @@ def test_a_shorter_text_is_taken_when_it_saves_a_tenth() -> None:
     assert applied(Shorten().read(fence(short), brief(LONG, train=ROWS)), brief(LONG)) == short
 
 
+@given(st.text("ab 1.)-*_\n"))
+def test_an_answer_is_bared_of_numbering_and_wrapping(answer: str) -> None:
+    assert bare(answer) == re.sub(r"^\W*(\d+[.):]\s*)?|\W+$", "", answer).casefold()
+
+
+@pytest.mark.parametrize("line", ["x" + "-" * 3900 + "a", "`" * 3900, " " * 3900 + "b", "1." * 1900, "Q1234 " * 650])
+def test_long_odd_lines_are_read_at_once(line: str) -> None:
+    began = time.process_time()
+    with contextlib.suppress(Refused):
+        rewritten(fence(f"{{text}}\n{line}"), evidence=[seen(TRAIN[0], line, 0.0)])
+    assert time.process_time() - began < 0.5
+
+
+def test_a_text_far_beyond_the_limit_is_refused_before_it_is_read() -> None:
+    began = time.process_time()
+    assert reason(fence("some words about {text} " * 100_000)) == "too long"
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("answer", ["[" * 200_000, '{"a":' * 5000])
+def test_json_that_is_too_deep_is_no_json(answer: str) -> None:
+    with pytest.raises(Refused) as refused:
+        json_object(answer)
+    assert refused.value.reason == "not JSON"
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
         (LONG.replace("with care", "well"), "not shorter"),
-        (LONG, "unchanged"),
-        ("Name the intent.", "lost placeholder"),
-        ("Sure! {text}", "small talk"),
         ("Read {text} with care. Name its intent, card_arrival.", "lost an answer"),
     ],
 )

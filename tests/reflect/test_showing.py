@@ -53,6 +53,13 @@ def test_only_the_newest_rejected_edits_are_shown() -> None:
     assert "note 3\n" not in content
 
 
+def test_what_the_metric_says_to_one_component_is_shown_where_it_is_mended_and_nowhere_else() -> None:
+    score = Score(0, "to all", feedback_for={"system": "to the system prompt", "user": "to the user message"})
+    content = shown(brief(evidence=[Evidence(TRAIN[0], Rollout("c", "r0", output="hello", score=score))]))
+    assert "Feedback: to all\nto the system prompt" in content
+    assert "to the user message" not in content
+
+
 def test_failures_come_first_and_a_few_successes_last() -> None:
     scores = [1.0, 0.0, 1.0, 0.5, None, 1.0]
     evidence = [seen(row, f"reply {row.id}", score) for row, score in zip(TRAIN, scores, strict=False)]

@@ -46,10 +46,15 @@ class Document:
             here = path[:end]
             typed = [override for at, override in self.overrides.items() if at[:end] == here]
             if typed and (here == path or here in self.overrides or here not in self.lines):
-                return ConfigError(f"--set {typed[-1]}: {message}", key=key)
+                return _located(ConfigError(f"--set {typed[-1]}: {message}", key=key))
             if here in self.lines:
-                return ConfigError(message, file=self.source, key=key, line=self.lines[here])
-        return ConfigError(message, file=self.source, key=key)
+                return _located(ConfigError(message, file=self.source, key=key, line=self.lines[here]))
+        return _located(ConfigError(message, file=self.source, key=key))
+
+
+def _located(error: ConfigError) -> ConfigError:
+    error.located = True
+    return error
 
 
 def dotted(path: KeyPath) -> str:

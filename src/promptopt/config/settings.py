@@ -16,9 +16,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from promptopt.config.document import Document
 from promptopt.core.budget import Budget
+from promptopt.core.strategies.racer import Objective
 from promptopt.errors import ConfigError
 from promptopt.lm.arguments import fault
 from promptopt.lm.settings import ModelSettings
+from promptopt.metrics.own import Own
 
 
 def _slug(text: str) -> str:
@@ -63,6 +65,24 @@ def _metric(value: Any) -> Any:
 def _typed(value: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(value.get("type"), str):
         raise ValueError("needs a type, such as exact_match")
+    return value
+
+
+def _choices(value: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    for name, choices in value.items():
+        for choice in choices:
+            if name == "lm" and not isinstance(choice, str):
+                raise ValueError(f"names models under lm, and {choice!r} is no name")
+            if name != "lm":
+                _model_arguments(_json({name: choice}))
+        if any(choice in choices[:place] for place, choice in enumerate(choices)):
+            raise ValueError(f"lists a value of {name} twice")
+    return value
+
+
+def _objectives(value: list[Objective]) -> list[Objective]:
+    if value[0] != "score" or len(set(value)) < len(value):
+        raise ValueError("must begin with score and name each objective once")
     return value
 
 
@@ -127,10 +147,9 @@ class ComponentSettings(Settings):
     """Names that must stay in the text as `{name}`."""
 
 
-class FunctionSettings(Settings):
-    """A Python callable `(components, example, context) -> output`, sync or async."""
+class CodeSettings(Settings):
+    """A program that is the user's own code, with texts that a config names."""
 
-    type: Literal["function"]
     path: ImportPath
     """File and function, `my_program.py:run`, or an importable `package.module:run`."""
     lm: Text | None = None
@@ -144,7 +163,41 @@ class FunctionSettings(Settings):
     """Most model calls of one rollout; one more makes the rollout fail."""
 
 
-ProgramSettings = Annotated[PromptSettings | FunctionSettings, Field(discriminator="type")]
+class FunctionSettings(CodeSettings):
+    """A Python callable `(components, example, context) -> output`, sync or async."""
+
+    type: Literal["function"]
+
+
+class GepaSettings(CodeSettings):
+    """A gepa adapter: `path` names a function that builds one, `make(context)`."""
+
+    type: Literal["gepa"]
+    row: ImportPath | None = None
+    """What makes the adapter's data instance of an example; null: input, additional_context and answer."""
+
+
+class DspySettings(Settings):
+    """A DSPy module."""
+
+    type: Literal["dspy"]
+    path: ImportPath
+    """A module, or a class or function that makes one when called with nothing: `my_module.py:build`."""
+    lm: Text | None = None
+    """The model of all predictors that have none of their own; null: the one that DSPy is configured with."""
+    lm_args: LmArgs = {}
+    optimize: Annotated[list[Literal["instructions", "demos", "fields", "tools"]], Field(min_length=1)] = [
+        "instructions",
+        "demos",
+    ]
+    """What may change of it; fields and tools are their descriptions."""
+    max_calls: int = Field(default=32, ge=1)
+    """Most model calls of one rollout; one more makes the rollout fail."""
+
+
+ProgramSettings = Annotated[
+    PromptSettings | FunctionSettings | DspySettings | GepaSettings, Field(discriminator="type")
+]
 
 
 class SplitSettings(Settings):
@@ -202,8 +255,12 @@ class StrategySettings(Settings):
 
     name: Text = "reflective"
     """A strategy of promptopt's, or your own by its import path, such as my_search.py:Mine."""
-    settings: dict[Text, Annotated[list[Any], Field(min_length=1)]] = {}
+    settings: Annotated[dict[Text, Annotated[list[Any], Field(min_length=1)]], AfterValidator(_choices)] = {}
     """Settings of the program's calls to search, with their values: `{temperature: [0, 0.7], lm: [..]}`; joint only."""
+    pool: int = Field(default=6, ge=1)
+    """Proposals for each text and each demo slot whose combinations are searched; joint only."""
+    objectives: Annotated[list[Objective], Field(min_length=1), AfterValidator(_objectives)] = ["score"]
+    """What to search for: score, and prompt_tokens or usd beside it, which ends in a front; joint only."""
     pipeline: int = Field(default=8, ge=1)
     """Step i uses only what steps up to i - pipeline have told: more of it overlaps more work and knows less."""
     rebase: int = Field(default=2, ge=1)
@@ -274,6 +331,16 @@ class Config(Settings):
     lms: dict[Text, ModelSettings] = {}
     """By model name: endpoint, key's variable, price and limits."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _scores_itself(cls, said: Any) -> Any:
+        """A gepa adapter brings its own score along."""
+        match said:
+            case {"program": {"type": "gepa"}}:
+                return {"metric": Own.type, **said}
+            case _:
+                return said
+
     _document: Document = PrivateAttr(default=Document({}, "config"))
     _base: Path = PrivateAttr(default=Path())
 
@@ -297,4 +364,4 @@ class Config(Settings):
 
     def located(self, error: ConfigError) -> ConfigError:
         """`error`, which was raised about one of these settings, with the file and line of its key."""
-        return self._document.error(self._document.path(error.key or ""), str(error)) if error.file is None else error
+        return self._document.error(self._document.path(error.key or ""), str(error)) if not error.located else error

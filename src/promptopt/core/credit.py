@@ -1,4 +1,4 @@
-"""Which component of a program to change next: the one that failures point at, else the one whose changes pay."""
+"""Which component of a program to change next: the one that failures point at, and whose changes have paid."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ WINS, TRIES = 0.4, 1.2
 def to_mend(
     components: Sequence[Component], evidence: Sequence[Evidence], credit: Mapping[str, Tally], rng: Random
 ) -> Component:
-    """A component drawn by blame where the evidence lays any, and by Thompson sampling of wins where it lays none."""
-    blamed = {component.name: blame(component, evidence) for component in components}
-    if any(blamed.values()):
-        return rng.choices(components, [blamed[component.name] + UNBLAMED for component in components])[0]
+    """Thompson sampling of the share of a component's changes that paid, times the blame that the evidence lays on it.
+
+    So blame that falls on all alike, as of metrics that have a word for every component, decides nothing.
+    """
 
     def promise(component: Component) -> float:
         tally = credit.get(component.name, Tally())
         wins, tries = WINS + tally.wins, TRIES + tally.tries
-        return rng.betavariate(wins, tries - wins)
+        return (UNBLAMED + blame(component, evidence)) * rng.betavariate(wins, tries - wins)
 
     return max(components, key=promise)
 

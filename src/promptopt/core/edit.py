@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from promptopt.core.candidate import Candidate, Component, Demo
-from promptopt.core.example import Example
+from promptopt.core.example import Example, text_of
 from promptopt.core.merge import merge_text
 from promptopt.core.rollout import Rollout
 
@@ -106,6 +106,30 @@ class ChangeDemos:
 
 
 @dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """A cause of failures, and what would mend it: a line to add, and a passage to take out where one misleads."""
+
+    label: str
+    """The cause in a few words, without a colon."""
+    component: str
+    line: str
+    passage: str = ""
+
+    def apply(self, candidate: Candidate) -> Candidate:
+        without = RemoveText(self.component, self.passage).apply(candidate) if self.passage else candidate
+        return AddLines(self.component, (self.line,)).apply(without)
+
+    @property
+    def name(self) -> str:
+        """What it is remembered by: the same cause in other words is another hypothesis, the same label is not."""
+        return f"{self.label} in {self.component}".casefold()
+
+    @property
+    def note(self) -> str:
+        return f"{self.name}: {one_line(self.line)}"
+
+
+@dataclass(frozen=True, slots=True)
 class Together:
     """Several edits, one after the other."""
 
@@ -121,7 +145,7 @@ class Together:
         return one_line("; ".join(edit.note for edit in self.edits))
 
 
-Edit = Rewrite | AddLines | RemoveText | SetDemos | ChangeDemos | Together
+Edit = Rewrite | AddLines | RemoveText | SetDemos | ChangeDemos | Hypothesis | Together
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +154,15 @@ class Evidence:
 
     example: Example
     rollout: Rollout
+
+    def demo(self, slot: str) -> Demo | None:
+        """The demo that the row makes in a slot, from that part's last run, or from the program's where it has none."""
+        if self.rollout.invocations:
+            runs = [run for run in self.rollout.invocations if run.slot == slot and not run.fault]
+            return Demo(self.example.id, dict(runs[-1].inputs), runs[-1].output) if runs else None
+        if self.rollout.output is None:
+            return None
+        return Demo(self.example.id, dict(self.example.inputs), text_of(self.rollout.output))
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,9 @@ def plain_value(value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [plain_value(item) for item in cast("Iterable[Any]", value)]
     if type(value).__module__ == "numpy":
-        return plain_value(value.astype(f"{value.dtype.kind}8[us]").tolist() if value.dtype.kind in "mM" else value.tolist())
+        return plain_value(
+            value.astype(f"{value.dtype.kind}8[us]").tolist() if value.dtype.kind in "mM" else value.tolist()
+        )
     if type(value).__name__ in ("NaTType", "NAType"):
         return None
     if isinstance(value, date | time):

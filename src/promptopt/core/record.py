@@ -16,7 +16,7 @@ _INTERNAL = "dspy_"
 class Fields(Protocol):
     """Named values."""
 
-    def toDict(self) -> dict[str, Any]: ...  # noqa: N802
+    def toDict(self) -> dict[str, Any]: ...
 
 
 class Record(Protocol):
@@ -31,28 +31,25 @@ class Record(Protocol):
         ...
 
 
-def examples_of(rows: Iterable[Example | Record]) -> tuple[Example, ...]:
-    """The rows as examples, with ids made from their content; what is an example already stays as it is.
+def examples_of(rows: Iterable[Example] | Iterable[Record]) -> tuple[Example, ...]:
+    """The rows as examples, with ids made from their content; rows that are examples stay as they are.
 
     A single label is the expected answer itself, several are a mapping. Values are brought to what JSON can hold: a
     pydantic model becomes a mapping.
 
-    Raises DataError, with the row's number, for a row that does not say its inputs and for a value that JSON cannot hold.
+    Raises DataError, with the row's number, for a row that does not say its inputs and a value that JSON cannot hold.
     """
-    known: dict[int, Example] = {}
-    made: dict[int, Example] = {}
-    for number, row in enumerate(rows, 1):
-        if isinstance(row, Example):
-            known[number] = row
-        else:
-            made[number] = _example(row, number)
-    made = dict(zip(made, with_ids(made.values()), strict=True))
-    return tuple(example for _, example in sorted({**known, **made}.items()))
+    given: list[Example | Record] = list(rows)
+    examples = tuple(row for row in given if isinstance(row, Example))
+    if len(examples) == len(given):
+        return examples
+    return tuple(with_ids(_example(row, number) for number, row in enumerate(given, 1)))
 
 
-def _example(row: Record, number: int) -> Example:
-    if not callable(getattr(row, "inputs", None)) or not callable(getattr(row, "labels", None)):
-        raise DataError(f"{type(row).__name__} is no example; give dspy.Example or promptopt.Example", row=number, unit="row")
+def _example(row: Example | Record, number: int) -> Example:
+    if isinstance(row, Example) or not callable(getattr(row, "inputs", None)):
+        kind = type(row).__name__
+        raise DataError(f"{kind} where a dspy.Example with inputs and labels belongs", row=number, unit="row")
     try:
         inputs, labels = row.inputs(), row.labels()
     except ValueError:

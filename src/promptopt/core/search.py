@@ -74,7 +74,7 @@ class Strategy(Protocol):
 
     @property
     def start_cost(self) -> int:
-        """Most rollouts a step may ask for before its turn."""
+        """Most rollouts a step may ask for before its turn, those that are known already left out."""
         ...
 
     @property

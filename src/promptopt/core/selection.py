@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from promptopt.core.candidate import Candidate
@@ -49,6 +50,39 @@ def champion(state: State, n_val: int, rule: Rule, barred: Collection[str] = ())
         return state.candidates[best]
     close = [name for name in ahead if _within_one_error(ahead[best], ahead[name])]
     return state.candidates[min(close, key=lambda name: rank(name)[1:] + rank(name)[:1])]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A candidate with all that may speak for it."""
+
+    candidate: Candidate
+    val: float
+    """Its mean on val."""
+    prompt_tokens: int
+    usd: float
+    """Dollars of one rollout; 0.0 where nobody knows a price."""
+
+    @staticmethod
+    def of(candidate: Candidate, val: float, usd: float) -> Offer:
+        return Offer(candidate, val, prompt_tokens(candidate), usd)
+
+    def beats(self, other: Offer) -> bool:
+        """Whether it is as good in everything and better in something."""
+        mine = (-self.val, self.prompt_tokens, self.usd)
+        theirs = (-other.val, other.prompt_tokens, other.usd)
+        return mine != theirs and all(one <= two for one, two in zip(mine, theirs, strict=True))
+
+
+def front(state: State, n_val: int) -> tuple[Offer, ...]:
+    """The candidates known on all `n_val` rows that no other beats, the best score first."""
+    offers = [
+        Offer.of(state.candidates[name], state.mean(name), state.usd(name))
+        for name, scores in state.val.items()
+        if len(scores) == n_val
+    ]
+    kept = [offer for offer in offers if not any(other.beats(offer) for other in offers)]
+    return tuple(sorted(kept, key=lambda offer: (-offer.val, offer.prompt_tokens, offer.usd, offer.candidate.id)))
 
 
 def _within_one_error(best: Mapping[str, float | None], other: Mapping[str, float | None]) -> bool:

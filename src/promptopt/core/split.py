@@ -16,6 +16,7 @@ from typing import Any
 from promptopt.core import overlap
 from promptopt.core.example import Example
 from promptopt.core.overlap import Pair
+from promptopt.core.record import Record, examples_of
 from promptopt.errors import ConfigError, DataError
 
 PARTS = ("train", "val", "test")
@@ -23,6 +24,8 @@ _SHOWN = 10
 _TOLERANCE = 0.1
 
 Rows = tuple[Example, ...]
+Given = Sequence[Example] | Sequence[Record]
+"""A part as users have it: our examples, or DSPy's."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -44,12 +47,13 @@ class Split:
         return {"train": self.train, "val": self.val, "test": self.test}
 
     @staticmethod
-    def given(train: Sequence[Example], val: Sequence[Example], test: Sequence[Example] | None = None) -> Split:
+    def given(train: Given, val: Given, test: Given | None = None) -> Split:
         """Three parts as the user made them, such as `Split.given(a.examples, b.examples, c.examples)`.
 
-        Raises DataError when a part is empty or when inputs of one part stand in another.
+        A part may also be a list of DSPy's examples. Raises DataError when a part is empty or when inputs of one part
+        stand in another.
         """
-        return given(train, val, test)
+        return given(examples_of(train), examples_of(val), examples_of(test or ()))
 
     def __repr__(self) -> str:
         return f"Split(train={len(self.train)}, val={len(self.val)}, test={len(self.test)})"

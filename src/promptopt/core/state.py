@@ -39,11 +39,13 @@ class Told:
     estimate: float | None = None
     """The candidate's mean on all val rows as the race suggests it: the incumbent's, plus the gain."""
     params: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """What a trial of a joint search chose, by parameter."""
+    """What later steps or Optuna read: a trial's choices by parameter, or the hypotheses of an answer."""
     saved: int = 0
     """Val rows that the race did not run."""
     tokens: int = 0
     """Tokens of the reflection; the engine adds those of the step's rollouts."""
+    usd: float = 0.0
+    """Dollars of one rollout of the candidate on val, on average; the engine fills it in."""
     val: Mapping[str, Scores] = field(default_factory=dict[str, Scores])
     """Scores on val rows that the step asked for, by candidate id and example id; the engine fills it in."""
     train: Mapping[str, Scores] = field(default_factory=dict[str, Scores])
@@ -70,6 +72,7 @@ class Told:
             "params": dict(self.params),
             "saved": self.saved,
             "tokens": self.tokens,
+            "usd": self.usd,
             "val": {name: dict(scores) for name, scores in self.val.items()},
             "train": {name: dict(scores) for name, scores in self.train.items()},
         }
@@ -145,7 +148,7 @@ class State:
             self,
             history=(*self.history, told),
             rollouts=self.rollouts + fresh,
-            idle=0 if fresh else self.idle + 1,
+            idle=0 if fresh or (told.outcome == "pooled" and told.candidate) else self.idle + 1,
             refused={
                 reason: self.refused.get(reason, 0) + told.refused.get(reason, 0)
                 for reason in dict.fromkeys((*self.refused, *told.refused))
@@ -173,6 +176,11 @@ class State:
         """A candidate's mean on all val rows as its race suggested; of one without a race, its mean so far."""
         raced = (told for told in self.history if told.candidate and told.candidate.id == candidate_id)
         return next((told.estimate for told in raced if told.estimate is not None), self.mean(candidate_id))
+
+    def usd(self, candidate_id: str) -> float:
+        """Dollars of one of its rollouts, as the latest step that ran it on val found."""
+        runs = (told for told in reversed(self.history) if told.candidate and told.candidate.id == candidate_id)
+        return next((told.usd for told in runs if told.scores), 0.0)
 
     def promise(self, candidate_id: str) -> float:
         """A guess at a candidate's mean on all val rows: the baseline's, plus its lead on the rows that both have."""

@@ -94,7 +94,7 @@ class Engine:
 
     async def _drive(self, ask: Ask) -> Told:
         seen: dict[str, dict[str, Scores]] = {"val": {}, "train": {}}
-        tokens, answer = 0, None
+        tokens, answer, costs = 0, None, dict[str, list[float]]()
         while True:
             try:
                 work = ask.work.send(answer)
@@ -104,13 +104,17 @@ class Engine:
                         answer = await self.runner.evaluate(candidate, examples, step=ask.number, split=split)
                         seen[split][candidate.id] = {**seen[split].get(candidate.id, {}), **values(answer)}
                         tokens += sum(one.tokens for one in answer)
+                        if split == "val":
+                            costs.setdefault(candidate.id, []).extend(one.usd for one in answer)
                     case Propose():
                         answer = await self.runner.propose(work, step=ask.number)
                     case AwaitTurn():
                         answer = await self._turn(ask.number)
             except StopIteration as stop:
                 told: Told = stop.value
-                return replace(told, tokens=told.tokens + tokens, val=seen["val"], train=seen["train"])
+                paid = costs.get(told.candidate.id, ()) if told.candidate else ()
+                usd = sum(paid) / max(1, len(paid))
+                return replace(told, tokens=told.tokens + tokens, usd=usd, val=seen["val"], train=seen["train"])
             except BudgetExhausted as spent:
                 return Told(ask.number, "", "no_room", reason=f"{CAP}{spent.cap}", val=seen["val"], train=seen["train"])
 
@@ -145,12 +149,12 @@ class Engine:
         missing = [row for row, value in told.scores.items() if value is None]
         if len(missing) <= MAX_MISSING * len(told.scores):
             return
-        failures = [rollout.failure for rollout in self.ledger.rollouts("val") if rollout.failure]
-        kind, count = Counter(failure.kind for failure in failures).most_common(1)[0]
-        message = next(failure.message for failure in failures if failure.kind == kind)
+        failures = {row.example_id: row.failure for row in self.ledger.rollouts("val") if row.failure}
+        kind, count = Counter(failure.kind for failure in failures.values()).most_common(1)[0]
+        row, message = next((row, failure.message) for row, failure in failures.items() if failure.kind == kind)
         raise BaselineFailed(
             f"the starting prompt could not be scored on {len(missing)} of {len(told.scores)} val rows; "
-            f"{count} times: {kind}: {message} (row {missing[0]}). Mend it and run the same command again: "
+            f"{count} times: {kind}: {message} (row {row}). Mend it and run the same command again: "
             "answers that were paid for are kept."
         )
 

@@ -40,13 +40,12 @@ class Optimization:
     watch: Watch
 
     def __post_init__(self) -> None:
-        settings, caps = self.job.strategy, self.job.budget
-        sealed = 2 * len(self.job.split.test)
+        settings = self.job.strategy
         self.search = Search(
             self.job.strategy_for_search(),
             pipeline=settings.pipeline,
             rebase=settings.rebase,
-            max_rollouts=None if caps.rollouts is None else caps.rollouts - sealed,
+            max_rollouts=self.job.search_rollouts,
         )
         self.engine = Engine(self.search, self.runner, self.ledger, self.job.splits)
         self.engine.on_fold = self._folded
@@ -167,6 +166,7 @@ class Optimization:
         """What it takes to make the incumbent the champion and to test it; None when nothing is left to do for that.
 
         Its remaining val rows are taken to cost what rollouts have cost so far: a finish that fails costs no verdict.
+        The rollouts themselves are kept by the search.
         """
         state = self.search.state
         known = state.val.get(state.incumbent, {})
@@ -175,7 +175,7 @@ class Optimization:
             return None
         spent = self.ledger.account.spent
         finish = spent.times(math.ceil(SLACK * len(left))).over(max(1, spent.rollouts))
-        return self._share(state.candidates[state.incumbent]) + finish
+        return self._share(state.candidates[state.incumbent]) + replace(finish, rollouts=0)
 
     def _with_failures(self, share: Spend) -> Spend:
         calls = math.ceil(share.calls * self.ledger.tries_per_answer())

@@ -144,7 +144,7 @@ class Runner:
 
     async def _run(self, candidate: Candidate, example: Example, work: str, step: int) -> Rollout:
         program = self.bench.program
-        lm = _with_settings(program.lm, candidate)
+        lm = program.lm and program.lm.having(candidate.settings)
         session = self._session("program", work, step, lm)
         session.max_calls = program.max_calls
         rollout, started = Rollout(candidate.id, example.id), time.perf_counter()
@@ -169,6 +169,7 @@ class Runner:
             rollout,
             trace=tuple(session.trace),
             invocations=tuple(session.invocations),
+            usd=float(session.usd),
             own=session.own,
             seconds=time.perf_counter() - started,
         )
@@ -194,14 +195,6 @@ class Runner:
 def _failure(kind: str, error: Exception) -> Failure:
     """What the user's own code raised; its text may hold a key that a client was given."""
     return Failure(kind, mask(f"{type(error).__name__}: {error}"))
-
-
-def _with_settings(lm: LM | None, candidate: Candidate) -> LM | None:
-    """The program's model as the candidate's settings have it."""
-    if lm is None:
-        return None
-    settings = dict(candidate.settings)
-    return LM(str(settings.pop("lm", lm.name)), **{**lm.args, **settings})
 
 
 def _digest(*parts: Any) -> str:

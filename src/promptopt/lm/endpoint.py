@@ -97,12 +97,14 @@ class Loopback:
 
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=LARGEST_BODY)
-        app.router.add_post("/v1/chat/completions", self._complete)
-        app.router.add_get("/v1/models", self._list)
+        for place in ("", "/{key}"):  # in the path for clients that take a base URL alone
+            app.router.add_post(f"{place}/v1/chat/completions", self._complete)
+            app.router.add_get(f"{place}/v1/models", self._list)
         return app
 
     def _guest(self, request: web.Request) -> Guest | None:
-        return self._guests.get(request.headers.get("Authorization", "").removeprefix("Bearer ").strip())
+        bearer = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+        return self._guests.get(request.match_info.get("key", bearer))
 
     async def _list(self, request: web.Request) -> web.Response:
         guest = self._guest(request)

@@ -65,7 +65,7 @@ def check_model(model: str, settings: ModelSettings) -> None:
             f"openai/{model}, or local/NAME for a model on this machine (promptopt models list).",
             key=f"lms.{model}",
         ) from None
-    if settings.api_base is not None or settings.api_key_env is not None:
+    if settings.api_base or settings.api_key_env or settings.api_key:
         return
     missing = [name for name in litellm.validate_environment(model)["missing_keys"] if name.endswith("_API_KEY")]
     if missing:

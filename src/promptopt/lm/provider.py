@@ -48,6 +48,8 @@ def remote_route(model: str, settings: ModelSettings) -> Route:
     name = _NAME_HERE + model.removeprefix(LOCAL) if model.startswith(LOCAL) else model
     if settings.api_key_env is not None:
         return Route(name, settings.api_base, key_from(model, settings.api_key_env))
+    if settings.api_key is not None:
+        return Route(name, settings.api_base, settings.api_key)
     provider = load_litellm().get_llm_provider(name)[1] if settings.api_base else None
     return Route(name, settings.api_base, "none" if provider == "openai" else None)
 

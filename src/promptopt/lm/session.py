@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any, Protocol
 
 from promptopt.core.rollout import Failure, Invocation, Score, Turn
@@ -53,6 +54,8 @@ class Session:
     """What the program's parts did, as far as the program tells."""
     own: Score | None = None
     """What the program thinks of its work, where it says so."""
+    usd: Decimal = Decimal(0)
+    """What its answers cost, in US dollars."""
     error: CallFailed | PromptoptError | None = None
     """Why the last failed call failed. A client behind the endpoint sees only an HTTP status, and may hide it."""
     asked: Counter[str] = field(default_factory=Counter[str])
@@ -74,6 +77,7 @@ class Session:
         except (CallFailed, PromptoptError) as error:
             self.error = error
             raise
+        self.usd += reply.usd
         said = reply.text or json.dumps(reply.message.get("tool_calls", ""), ensure_ascii=False)
         self.trace.append(Turn(request.messages, said, reply.finish_reason, component))
         return reply

@@ -6,7 +6,7 @@ import re
 from decimal import Decimal
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 
 
 class Price(BaseModel):
@@ -43,6 +43,23 @@ class ModelSettings(BaseModel):
     """The `max_tokens` that is sent where a call names none, so that every call has a worst case."""
     json_schema: bool | Literal["auto"] = "auto"
     """Whether the model takes a JSON schema; `auto` tries once and remembers a refusal."""
+    _api_key: SecretStr | None = PrivateAttr(default=None)
+
+    @property
+    def api_key(self) -> str | None:
+        """A key that a user's own object held. It lives in memory alone: in no file, no dump and no repr."""
+        return self._api_key.get_secret_value() if self._api_key else None
+
+    def with_key(self, key: str | None) -> ModelSettings:
+        """These settings with a key for this process."""
+        keyed = self.model_copy()
+        keyed._api_key = SecretStr(key) if key else None
+        return keyed
+
+    def changed_by(self, other: ModelSettings) -> ModelSettings:
+        """These settings with all that `other` says in their place; a key goes with the variable that names it."""
+        changed = self.model_copy(update={name: getattr(other, name) for name in other.model_fields_set})
+        return changed.with_key(other.api_key or (None if other.api_key_env else self.api_key))
 
     @field_validator("api_key_env")
     @classmethod

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 from promptopt.errors import ConfigError
 from promptopt.lm.arguments import fault
 from promptopt.lm.settings import ModelSettings
+
+if TYPE_CHECKING:
+    import dspy
 
 
 class LM:
@@ -26,10 +29,32 @@ class LM:
         self.settings = given if settings is not None else None
 
     @staticmethod
-    def of(lm: str | LM) -> LM:
-        """`lm` itself, or the model of that name."""
-        return lm if isinstance(lm, LM) else LM(lm)
+    def of(lm: str | LM | dspy.BaseLM) -> LM:
+        """`lm` itself, the model of that name, or a `dspy.LM` with its endpoint, key and parameters."""
+        if any(base.__module__.startswith("dspy.") for base in type(lm).__mro__):
+            from promptopt.lm.dspy_lm import taken_over
+
+            return taken_over(cast("dspy.BaseLM", lm))
+        return lm if isinstance(lm, LM) else LM(cast(str, lm))
+
+    def having(self, settings: Mapping[str, Any]) -> LM:
+        """This model with a candidate's settings in place of its own; the setting `lm` names another model."""
+        args = {name: value for name, value in settings.items() if name != "lm"}
+        return LM(str(settings.get("lm", self.name)), **{**self.args, **args})
 
     def __repr__(self) -> str:
         args = "".join(f", {name}={value!r}" for name, value in self.args.items())
         return f"LM({self.name!r}{args})"
+
+
+def agreed(said: Iterable[tuple[str, ModelSettings]]) -> dict[str, ModelSettings]:
+    """What several objects say about models, by name. Raises ConfigError for one name at two endpoints or keys."""
+    known: dict[str, ModelSettings] = {}
+    for name, settings in said:
+        other = known.get(name, settings)
+        for what in ("api_base", "api_key", "api_key_env"):
+            if getattr(other, what) != getattr(settings, what):
+                thing = "endpoints (api_base)" if what == "api_base" else "keys"
+                raise ConfigError(f"two LMs are called {name} but have different {thing}; a run knows a model by name")
+        known[name] = other.changed_by(settings)
+    return known

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 from promptopt.core.example import Example
-from promptopt.core.rollout import printable
+from promptopt.core.rollout import Rollout, printable
 
 _WRAPPING = "\"'`*()[]{}<>«»‹›“”„‘’‚「」『』"
+_WAYS = ("reasoning", "trajectory")
+"""Fields that DSPy's own modules put beside an answer."""
 _SENTENCE_ENDS = ".,;:!?…。,;:!?、"
 
 
@@ -18,6 +21,21 @@ def wanted(example: Example) -> Any:
     if example.expected is None:
         raise ValueError(f"row {example.id!r} has no expected answer; name its column under data.expected")
     return example.expected
+
+
+def answered(example: Example, rollout: Rollout) -> Any:
+    """What of the output is compared with the expected answer.
+
+    Of an output with several fields, as a DSPy module's, that is the field with the name of the column that holds the
+    expected answer, or else the only field that is not a way to the answer. Any other output counts as a whole.
+    """
+    output: Any = rollout.output
+    if not isinstance(output, Mapping) or isinstance(example.expected, Mapping):
+        return cast(Any, output)
+    fields = cast("Mapping[str, Any]", output)
+    named = [name for name in fields if name in example.meta and example.meta[name] == example.expected]
+    candidates = named or [name for name in fields if name not in _WAYS]
+    return fields[candidates[0]] if len(candidates) == 1 else fields
 
 
 def as_text(value: Any) -> str:

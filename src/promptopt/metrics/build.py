@@ -12,11 +12,14 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from promptopt.errors import ConfigError
+from promptopt.execute.user_code import load
 from promptopt.judges.judge import Judge
+from promptopt.lm.spec import LM
 from promptopt.metrics.exact import ExactMatch
 from promptopt.metrics.json_fields import JsonMatch
 from promptopt.metrics.metric import Metric
 from promptopt.metrics.numeric import Numeric
+from promptopt.metrics.own import Own
 from promptopt.metrics.pattern import Regex
 from promptopt.metrics.python import PythonMetric, load_metric
 from promptopt.metrics.text import Contains, TokenF1
@@ -25,13 +28,18 @@ from promptopt.metrics.weighted import Part, Weighted, leaves
 Options = Mapping[str, Any]
 
 _PLAIN: Mapping[str, type[Any]] = {
-    kind.type: kind for kind in (ExactMatch, Contains, Regex, Numeric, TokenF1, JsonMatch, Judge)
+    kind.type: kind for kind in (ExactMatch, Contains, Regex, Numeric, TokenF1, JsonMatch, Judge, Own)
 }
-TYPES = (*_PLAIN, Weighted.type, PythonMetric.type)
+DSPY = "dspy"
+TYPES = (*_PLAIN, Weighted.type, PythonMetric.type, DSPY)
 """Every word that `metric: {type: ...}` knows."""
 
 
-def as_metric(metric: Metric | Callable[..., Any] | str | Options, base: Path = Path(".")) -> Metric:
+def as_metric(
+    metric: Metric | Callable[..., Any] | str | Options,
+    base: Path = Path("."),
+    of_function: Callable[[Callable[..., Any]], Metric] = PythonMetric,
+) -> Metric:
     """`metric` itself, the built-in with that name, a function as a metric, or what a mapping says as in YAML."""
     if isinstance(metric, str | Mapping):
         return build(cast("str | Options", metric), base)
@@ -40,7 +48,7 @@ def as_metric(metric: Metric | Callable[..., Any] | str | Options, base: Path = 
     if hasattr(metric, "score") and hasattr(metric, "fingerprint") and hasattr(metric, "binary"):
         return cast(Metric, metric)
     if callable(metric):
-        return PythonMetric(metric)
+        return of_function(metric)
     raise ConfigError(f"metric is a {type(metric).__name__}; pass a metric, a function, a name or a mapping")
 
 
@@ -58,6 +66,8 @@ def build(config: Options | str, base: Path, key: str = "metric") -> Metric:
         raise ConfigError(f"{key}.type: {kind!r} is not a metric.{_nearest(kind, TYPES)}", key=f"{key}.type")
     if kind == PythonMetric.type:
         return _python(options, base, key)
+    if kind == DSPY:
+        return _dspy(options, base, key)
     if kind == Weighted.type:
         return _weighted(options, base, key)
     if kind == JsonMatch.type and isinstance(options.get("schema"), str):
@@ -75,17 +85,44 @@ def judges_in(metric: Metric) -> tuple[Judge, ...]:
     return tuple(leaf for leaf in leaves(metric) if isinstance(leaf, Judge))
 
 
+def models_in(metric: Metric) -> tuple[LM, ...]:
+    """Every model that is called to score a rollout under `metric`, as far as it says."""
+    return tuple(
+        lm for leaf in leaves(metric) for lm in ([LM(leaf.lm)] if isinstance(leaf, Judge) else getattr(leaf, "lms", ()))
+    )
+
+
 def _python(options: Options, base: Path, key: str) -> Metric:
     _only(options, ["path", "timeout"], key)
-    path, timeout = options.get("path"), options.get("timeout", 60.0)
-    if not isinstance(path, str):
-        raise ConfigError(f'{key}.path must name a function, as in "my_metric.py:score"', key=f"{key}.path")
+    path, timeout = _path(options, key), options.get("timeout", 60.0)
     if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0):
         raise ConfigError(f"{key}.timeout must be seconds above 0 or null, got {timeout!r}", key=f"{key}.timeout")
     try:
         return load_metric(path, base, timeout)
     except ConfigError as error:
         raise ConfigError(f"{key}.path: {error}", key=f"{key}.path") from error
+
+
+def _dspy(options: Options, base: Path, key: str) -> Metric:
+    from promptopt.metrics.dspy_metric import DSPyMetric
+
+    _only(options, ["path", "lm", "lm_args"], key)
+    path, lm, lm_args = _path(options, key), options.get("lm"), options.get("lm_args", {})
+    if not isinstance(lm, str | None) or not isinstance(lm_args, Mapping):
+        raise ConfigError(
+            f"{key}.lm must name the model of the metric's own calls, and lm_args their arguments", key=key
+        )
+    try:
+        return DSPyMetric(load(path, base), LM(lm, **cast("Mapping[str, Any]", lm_args)) if lm else None)
+    except ConfigError as error:
+        raise ConfigError(f"{key}.path: {error}", key=f"{key}.path") from error
+
+
+def _path(options: Options, key: str) -> str:
+    path = options.get("path")
+    if not isinstance(path, str):
+        raise ConfigError(f'{key}.path must name a function, as in "my_metric.py:score"', key=f"{key}.path")
+    return path
 
 
 def _weighted(options: Options, base: Path, key: str) -> Metric:

@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 from promptopt.core.example import Example
 from promptopt.core.rollout import Rollout, Score
 from promptopt.lm.session import Session
-from promptopt.metrics.answer_text import as_text, mentions, normalise, quote, wanted
+from promptopt.metrics.answer_text import answered, as_text, mentions, normalise, quote, wanted
 from promptopt.metrics.built_in import STRICT, BuiltIn
 
 
@@ -33,9 +33,10 @@ class ExactMatch(BuiltIn):
 
     async def score(self, example: Example, rollout: Rollout, lm: Session) -> Score:
         want = as_text(wanted(example))
-        if rollout.output is None:
+        output = answered(example, rollout)
+        if output is None:
             return Score(0.0, f"Wanted {quote(want)}, but there was no output.")
-        got = as_text(rollout.output)
+        got = as_text(output)
         if self._plain(got) == self._plain(want):
             return Score(1.0, "Correct.")
         return Score(0.0, self._what_is_wrong(got, want))

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from promptopt.core.example import Example
 from promptopt.core.rollout import Rollout, Score
 from promptopt.lm.session import Session
-from promptopt.metrics.answer_text import as_text, quote, wanted
+from promptopt.metrics.answer_text import answered, as_text, quote, wanted
 from promptopt.metrics.built_in import STRICT, BuiltIn
 
 _NUMBER = re.compile(
@@ -51,20 +51,21 @@ class Numeric(BuiltIn):
         want = number_in(wanted(example))
         if want is None:
             raise ValueError(f"row {example.id!r}: the expected answer {quote(example.expected)} holds no number")
-        if rollout.output is None:
+        output = answered(example, rollout)
+        if output is None:
             return Score(0.0, f"Wanted {_shown(want)}, but there was no output.")
-        got = number_in(rollout.output)
+        got = number_in(output)
         if got is None:
-            return Score(0.0, f"Wanted {_shown(want)}; the reply holds no number: {quote(rollout.output)}.")
+            return Score(0.0, f"Wanted {_shown(want)}; the reply holds no number: {quote(output)}.")
         if self._close(got, want):
             return Score(1.0, "Correct.")
-        if any(self._close(number, want) for number in numbers(as_text(rollout.output))):
+        if any(self._close(number, want) for number in numbers(as_text(output))):
             return Score(
                 0.0,
                 f"The reply contains the wanted number {_shown(want)}, but {_shown(got)} is read as its answer: the "
-                f"answer must come last. The reply was {quote(rollout.output)}.",
+                f"answer must come last. The reply was {quote(output)}.",
             )
-        return Score(0.0, f"Wanted {_shown(want)}, got {_shown(got)}. The reply was {quote(rollout.output)}.")
+        return Score(0.0, f"Wanted {_shown(want)}, got {_shown(got)}. The reply was {quote(output)}.")
 
     def _close(self, got: Decimal, want: Decimal) -> bool:
         room = max(Decimal(str(self.tolerance)), Decimal(str(self.relative)) * abs(want))

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from promptopt.core.example import Example
 from promptopt.core.rollout import Rollout, Score
 from promptopt.lm.session import Session
-from promptopt.metrics.answer_text import as_text, normalise, quote, wanted
+from promptopt.metrics.answer_text import answered, as_text, normalise, quote, wanted
 from promptopt.metrics.built_in import STRICT, BuiltIn
 
 SEARCHED = 100_000
@@ -57,9 +57,10 @@ class Regex(BuiltIn):
         pattern = self._pattern(example)
         compares = "answer" in pattern.groupindex
         want = as_text(wanted(example)) if compares else ""
-        if rollout.output is None:
+        output = answered(example, rollout)
+        if output is None:
             return Score(0.0, f"Wanted a reply that matches {pattern.pattern}, but there was no output.")
-        text = as_text(rollout.output)[-SEARCHED:]
+        text = as_text(output)[-SEARCHED:]
         try:
             found = list(pattern.finditer(text, timeout=SECONDS))[-1:]
         except TimeoutError:

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from promptopt.core.example import Example
 from promptopt.core.rollout import Rollout, Score
 from promptopt.lm.session import Session
-from promptopt.metrics.answer_text import as_text, mentions, normalise, quote, wanted
+from promptopt.metrics.answer_text import answered, as_text, mentions, normalise, quote, wanted
 from promptopt.metrics.built_in import STRICT, BuiltIn
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -41,14 +41,15 @@ class Contains(BuiltIn):
         want = as_text(wanted(example))
         if not want.strip():
             raise ValueError(f"row {example.id!r}: the expected answer is empty, and every reply contains that")
-        if rollout.output is None:
+        output = answered(example, rollout)
+        if output is None:
             return Score(0.0, f"Wanted a reply that contains {quote(want)}, but there was no output.")
-        text, phrase = as_text(rollout.output), want
+        text, phrase = as_text(output), want
         if self.normalise:
             text, phrase = " ".join(text.casefold().split()), normalise(want)
         if mentions(text, phrase) if self.whole_words else phrase in text:
             return Score(1.0, "Correct: the reply contains the wanted answer.")
-        return Score(0.0, f"The reply should contain {quote(want)}; it was {quote(rollout.output)}.")
+        return Score(0.0, f"The reply should contain {quote(want)}; it was {quote(output)}.")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -66,14 +67,15 @@ class TokenF1(BuiltIn):
 
     async def score(self, example: Example, rollout: Rollout, lm: Session) -> Score:
         want = as_text(wanted(example))
-        if rollout.output is None:
+        output = answered(example, rollout)
+        if output is None:
             return Score(0.0, f"Wanted {quote(want)}, but there was no output.")
-        f1, missing, extra = token_f1(as_text(rollout.output), want)
+        f1, missing, extra = token_f1(as_text(output), want)
         if f1 == 1.0:
             return Score(1.0, "Correct.")
         lacks = f" Missing words: {quote(' '.join(missing))}." if missing else ""
         spare = f" Words too many: {quote(' '.join(extra))}." if extra else ""
-        return Score(f1, f"Word overlap {f1:.2f}: wanted {quote(want)}, got {quote(rollout.output)}.{lacks}{spare}")
+        return Score(f1, f"Word overlap {f1:.2f}: wanted {quote(want)}, got {quote(output)}.{lacks}{spare}")
 
 
 def token_f1(got: str, want: str) -> tuple[float, list[str], list[str]]:

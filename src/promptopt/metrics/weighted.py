@@ -66,4 +66,8 @@ class Weighted:
         for name, score in scores.items():
             parts |= {f"{name}.{inner}": worth for inner, worth in score.parts.items()}
         feedback = "\n".join(f"{name} ({score.value:.2f}): {score.feedback}" for name, score in scores.items())
-        return Score(min(1.0, value), feedback, parts)
+        for_one: dict[str, str] = {}
+        for name, score in scores.items():
+            for component, said in score.feedback_for.items():
+                for_one[component] = for_one.get(component, "") + f"{name} ({score.value:.2f}): {said}\n"
+        return Score(min(1.0, value), feedback, parts, {name: said.strip() for name, said in for_one.items()})

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from typing import Any
@@ -32,6 +32,12 @@ class Context:
     model: str
     settings: Mapping[str, Any]
     """The candidate's settings, empty unless settings are searched."""
+
+    @property
+    def keyed_url(self) -> str:
+        """The base URL with the key in it, for code that takes a base URL alone."""
+        host, slash, path = self.base_url.rpartition("/")
+        return f"{host}{slash}{self.api_key}/{path}"
 
     def complete(self, messages: Sequence[Message]) -> str:
         """The model's answer as text, for code that takes a callable in place of a model.
@@ -100,15 +106,22 @@ class Function:
         return None
 
     async def run(self, candidate: Candidate, example: Example, lm: Session) -> Any:
+        texts = dict(candidate.components)
         if self.lm is None:
             context = Context("", "", "", candidate.settings)
-            return await call(self.function, dict(candidate.components), example, context, timeout=None)
-        endpoint = lm.caller.open_endpoint(lm)
-        try:
-            context = Context(endpoint.base_url, endpoint.api_key, endpoint.model, candidate.settings)
-            return await call(self.function, dict(candidate.components), example, context, timeout=None)
-        finally:
-            lm.caller.close_endpoint(endpoint)
+            return await call(self.function, texts, example, context, timeout=None)
+        async with on_endpoint(lm, candidate.settings) as context:
+            return await call(self.function, texts, example, context, timeout=None)
+
+
+@asynccontextmanager
+async def on_endpoint(lm: Session, settings: Mapping[str, Any]) -> AsyncGenerator[Context]:
+    """A context whose calls are those of `lm`, for as long as it is open."""
+    endpoint = lm.caller.open_endpoint(lm)
+    try:
+        yield Context(endpoint.base_url, endpoint.api_key, endpoint.model, settings)
+    finally:
+        lm.caller.close_endpoint(endpoint)
 
 
 def _component(name: str, given: str | Mapping[str, Any], optimize: Sequence[str] | None) -> Component:

@@ -5,12 +5,12 @@ A weak reflection model cannot rewrite a prompt, but it can often say one true t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from promptopt.core.edit import AddLines, Brief
 from promptopt.programs.prompt import placeholders
-from promptopt.reflect.copying import COPIED, copies_a_row, names_one_row, repeats
+from promptopt.reflect.copying import COPIED, copies_a_row, holds_any, names_of_rows, repeats
 from promptopt.reflect.operator import Refused
 from promptopt.reflect.reading import json_object
 
@@ -43,12 +43,19 @@ def additions(answer: str, brief: Brief, template: str, most: int) -> AddLines:
     rules = json_object(answer).get("rules")
     if not isinstance(rules, list) or not rules:
         raise Refused("no rules", 'the object needs a list under "rules"')
-    lines = list(dict.fromkeys(_line(rule) for rule in cast("list[object]", rules)[:most]))
-    name = brief.component.name
+    lines = sifted([one_rule(rule) for rule in cast("list[object]", rules)[:most]], brief, template)
+    together = AddLines(brief.component.name, tuple(lines))
+    return together if together.note not in brief.rejected else AddLines(brief.component.name, (lines[0],))
+
+
+def sifted(rules: Sequence[str], brief: Brief, template: str) -> list[str]:
+    """The lines that may be added, without repeats; raises Refused when none is left."""
+    lines, name = list(dict.fromkeys(rules)), brief.component.name
+    names = names_of_rows(brief)
     sieves: tuple[tuple[Callable[[str], bool], str, str], ...] = (
         (lambda line: repeats(line, template), "repeated the request", "the example shows only the form of an answer"),
         (lambda line: copies_a_row(line, brief), COPIED, "do not copy examples; state what holds for all of them"),
-        (lambda line: names_one_row(line, brief), COPIED, "a rule about one example helps with no other"),
+        (lambda line: holds_any(line, names), COPIED, "a rule about one example helps with no other"),
         (lambda line: line in brief.component.text, "unchanged", "the text has these rules already"),
         (lambda line: AddLines(name, (line,)).note in brief.rejected, "tried before", "these rules did not help"),
     )
@@ -56,11 +63,10 @@ def additions(answer: str, brief: Brief, template: str, most: int) -> AddLines:
         lines = [line for line in lines if not unusable(line)]
         if not lines:
             raise Refused(reason, advice)
-    together = AddLines(name, tuple(lines))
-    return together if together.note not in brief.rejected else AddLines(name, (lines[0],))
+    return lines
 
 
-def _line(rule: object) -> str:
+def one_rule(rule: object) -> str:
     """One rule as a bullet on one line; it may come as a text, or as an object that says what it is about."""
     text = cast("dict[str, object]", rule).get("rule") if isinstance(rule, dict) else rule
     if not isinstance(text, str) or not text.strip():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 
 from promptopt.core.edit import Brief
 from promptopt.core.example import Example, text_of
@@ -30,10 +31,14 @@ def copies_a_row(text: str, brief: Brief) -> bool:
 
     A copy is a long run of words from an input or the expected answer, or the whole of an input.
     """
-    new, had = _words(text), _words(brief.component.text)
+    said, had = _words(text), _words(brief.component.text)
+
+    @cache
+    def new(length: int) -> set[tuple[str, ...]]:
+        return _runs(said, length) - _runs(had, length)
 
     def copied(words: Sequence[str], length: int) -> set[tuple[str, ...]]:
-        return _runs(words, length) & _runs(new, length) - _runs(had, length)
+        return _runs(words, length) & new(length)
 
     for row in brief.evidence:
         told = _words(feedback(row, brief.component))
@@ -52,17 +57,19 @@ def repeats(text: str, template: str) -> bool:
     return bool(_runs(words, length) & _runs(_words(template), length))
 
 
-def names_one_row(line: str, brief: Brief) -> bool:
-    """Whether a new line is about a single row, so that it is memorised and not learnt.
+def names_of_rows(brief: Brief) -> set[str]:
+    """Identifiers that stand in the inputs of exactly one train row, and not in the current text.
 
-    It has an identifier that stands in the inputs of exactly one train row.
+    A new line that holds one is about a single row: it is memorised and not learnt.
     """
-    names = set(IDENTIFIER.findall(line.casefold())) - set(_words(brief.component.text))
-    if not names:
-        return False
     known = {row.id: row for row in (*brief.train, *(row.example for row in brief.evidence))}
-    held = Counter(word for row in known.values() for word in names & _input_words(row))
-    return 1 in held.values()
+    held = Counter(word for row in known.values() for word in _input_words(row) if IDENTIFIER.fullmatch(word))
+    return {word for word, rows in held.items() if rows == 1} - set(_words(brief.component.text))
+
+
+def holds_any(line: str, names: set[str]) -> bool:
+    """Whether one of these identifiers stands in `line`."""
+    return not names.isdisjoint(IDENTIFIER.findall(line.casefold()))
 
 
 def _input_words(example: Example) -> set[str]:

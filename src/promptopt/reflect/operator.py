@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from promptopt.core.edit import Brief, Edit
 from promptopt.lm.message import Message
+from promptopt.lm.session import Session
 
 
 class Refused(Exception):
@@ -51,4 +52,13 @@ class Asked(Protocol):
         ...
 
 
-Operator = Drawn | Asked
+@runtime_checkable
+class Called(Protocol):
+    """An operator that makes its own use of the reflection model, through the session that it is given."""
+
+    async def propose(self, brief: Brief, lm: Session) -> Edit:
+        """An edit. Raises Refused when it came to nothing."""
+        ...
+
+
+Operator = Drawn | Asked | Called

@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import ParamSpec, TypeVar
 
-from promptopt.core.edit import Brief, Proposal, Together
+from promptopt.core.edit import Brief, Proposal, Together, one_line
 from promptopt.core.search import Propose
 from promptopt.core.strategies.drawing import OperatorPrior
 from promptopt.lm.message import CallFailed, Message
 from promptopt.lm.session import Session
-from promptopt.reflect.operator import Asked, Drawn, Operator, Question, Refused
+from promptopt.reflect.operator import Asked, Called, Drawn, Operator, Question, Refused
 from promptopt.reflect.operators.bootstrap import BootstrappedDemos
 from promptopt.reflect.operators.contrast import Contrast
 from promptopt.reflect.operators.demos import LabelledDemos
+from promptopt.reflect.operators.hypotheses import StateHypotheses
 from promptopt.reflect.operators.remove import RemoveLine
 from promptopt.reflect.operators.rewrite import FullRewrite
 from promptopt.reflect.operators.rules import AddRules
 from promptopt.reflect.operators.shorten import Shorten
 from promptopt.reflect.operators.tips import AddTip
 
+P = ParamSpec("P")
+T = TypeVar("T")
 TRIES = 2
 """Times that one proposal may be asked for: a model that fails twice in a row will fail a third time."""
 QUOTED = 2000
@@ -41,6 +45,8 @@ _ALL: Sequence[tuple[Callable[[], Operator], OperatorPrior]] = (
     (FullRewrite, OperatorPrior("rewrite", 0.4, 1.2, needs_evidence=True, asks=True)),
     # Worth it where replies reason before they answer; elsewhere it is refused at no cost.
     (BootstrappedDemos, OperatorPrior("bootstrap", 0.3, 1.2, needs_evidence=True, asks=False, demos=True)),
+    # Causes with a remedy each, for the strategy that checks them one by one.
+    (StateHypotheses, OperatorPrior("hypotheses", 0.4, 1.2, needs_evidence=True, asks=True)),
     # Nothing to take out before something was added, and most lines that won their race do help.
     (RemoveLine, OperatorPrior("remove", 0.2, 1.2, needs_evidence=False, asks=False, shortens=True)),
     # Seldom wins on score: it pays in length, which decides only between equals.
@@ -48,6 +54,8 @@ _ALL: Sequence[tuple[Callable[[], Operator], OperatorPrior]] = (
 )
 OPERATORS = {prior.name: (make, prior) for make, prior in _ALL}
 """Every operator by its name in `strategy.operators`, with what is believed of it before the first try."""
+USUAL = tuple(name for name in OPERATORS if name != "hypotheses")
+"""Those that propose where neither the job nor its strategy names any."""
 
 
 class Proposer:
@@ -77,8 +85,10 @@ class Proposer:
     async def _propose(self, operator: Operator, brief: Brief, session: Session) -> Proposal:
         try:
             if isinstance(operator, Drawn):
-                return Proposal(operator.draw(brief))
-            question = operator.ask(brief)
+                return Proposal(_own(operator.draw, brief))
+            if isinstance(operator, Called):
+                return await _call(operator, brief, session)
+            question = _own(operator.ask, brief)
         except Refused as refused:
             return Proposal(None, refused={refused.reason: 1})
         return await _ask(operator, question, brief, session)
@@ -96,6 +106,18 @@ def _together(proposals: Sequence[Proposal]) -> Proposal:
     return Proposal(edit, refused, tokens, asked=any(proposal.asked for proposal in proposals))
 
 
+async def _call(operator: Called, brief: Brief, session: Session) -> Proposal:
+    """The edit of an operator that asks the model itself; its tokens are estimated by length."""
+    edit, refused = None, {}
+    try:
+        edit = await operator.propose(brief, session)
+    except Refused as reason:
+        refused = {reason.reason: 1}
+    shown = sum(len(str(message.get("content"))) for turn in session.trace for message in turn.messages)
+    written = sum(len(turn.reply) for turn in session.trace)
+    return Proposal(edit, refused, (shown + written) // 4, asked=bool(session.trace))
+
+
 async def _ask(operator: Asked, question: Question, brief: Brief, session: Session) -> Proposal:
     """The edit in the first usable answer to `question`."""
     refusals: Counter[str] = Counter()
@@ -111,11 +133,21 @@ async def _ask(operator: Asked, question: Question, brief: Brief, session: Sessi
         try:
             if not whole:
                 raise Refused("cut off", "the answer was cut off; be much shorter")
-            return Proposal(operator.read(reply.text, brief), refusals, tokens, asked=True)
+            return Proposal(_own(operator.read, reply.text, brief), refusals, tokens, asked=True)
         except Refused as refused:
             refusals[refused.reason] += 1
             talk = _again(question, reply.text[:QUOTED] if whole else "…", refused.advice)
     return Proposal(None, refusals, tokens, asked=True)
+
+
+def _own(code: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What an operator's code returns; what it raises is a refusal, or the same answer would break every resume."""
+    try:
+        return code(*args, **kwargs)
+    except Refused:
+        raise
+    except Exception as error:
+        raise Refused(one_line(f"{type(error).__name__}: {error}", 80)) from error
 
 
 def _again(question: Question, answer: str, advice: str) -> tuple[Message, ...]:

@@ -9,7 +9,7 @@ from typing import Any, cast
 from promptopt.core.edit import Brief
 from promptopt.core.example import text_of
 from promptopt.programs.prompt import placeholders
-from promptopt.reflect.copying import COPIED, copies_a_row, names_one_row
+from promptopt.reflect.copying import COPIED, copies_a_row, holds_any, names_of_rows
 from promptopt.reflect.operator import Refused
 from promptopt.reflect.showing import MARK, ROW
 
@@ -23,6 +23,8 @@ SMALL_TALK = re.compile(
     re.IGNORECASE,
 )
 """How a line of chat begins, and an instruction does not."""
+BARE = re.compile(r"\A\W*(?:\d+[.):]\s*)?((?:.*\w)?).*\Z", re.DOTALL)
+"""An answer, the group, in its wrapping."""
 
 
 def new_text(answer: str, brief: Brief) -> str:
@@ -33,7 +35,10 @@ def new_text(answer: str, brief: Brief) -> str:
     component = brief.component
     nested = any(FENCE.fullmatch(line) for line in component.text.split("\n"))
     lines = fenced_block(answer, nested=nested).split("\n")
-    text = "\n".join(line for line in lines if not names_one_row(line, brief)).strip()
+    if sum(len(line.encode()) for line in lines) > brief.max_bytes:
+        raise Refused("too long", f"the text is too long; at most {brief.max_bytes // 2} characters are allowed")
+    names = names_of_rows(brief)
+    text = "\n".join(line for line in lines if not holds_any(line, names)).strip()
     if not text or copies_a_row(text, brief) or any(map(ROW.match, lines)):
         raise Refused(COPIED, "do not copy examples; state what holds for all of them")
     _check_is_an_instruction(text, brief)
@@ -42,8 +47,6 @@ def new_text(answer: str, brief: Brief) -> str:
     lost = sorted(set(component.placeholders) - set(placeholders(text)))
     if lost:
         raise Refused("lost placeholder", f"the text must keep {', '.join(f'{{{name}}}' for name in lost)}")
-    if len(text.encode()) > brief.max_bytes:
-        raise Refused("too long", f"the text has {len(text)} characters; at most {brief.max_bytes // 2} are allowed")
     return text
 
 
@@ -72,7 +75,7 @@ def json_object(answer: str) -> dict[str, Any]:
     try:
         value = json.loads(fenced_block(text) if text.startswith("```") else text)
         json.dumps(value, ensure_ascii=False).encode()
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refused("not JSON", "answer with one JSON object and nothing else") from error
     if not isinstance(value, dict):
         raise Refused("not JSON", "answer with one JSON object and nothing else")
@@ -84,11 +87,11 @@ def _check_is_an_instruction(text: str, brief: Brief) -> None:
     known = brief.component.text
     if any(SMALL_TALK.match(line.strip()) and line.strip() not in known for line in text.split("\n")):
         raise Refused("small talk", "write the instruction itself; it is read by a program, not by a person")
-    answers = {_bare(value) for row in brief.evidence for value in (row.example.expected, row.rollout.output)}
-    if all(_bare(line) in answers for line in text.split("\n") if line.strip()):
+    answers = {bare(value) for row in brief.evidence for value in (row.example.expected, row.rollout.output)}
+    if all(bare(line) in answers for line in text.split("\n") if line.strip()):
         raise Refused("answered an example", "do not answer the examples; write the instruction for answering them")
 
 
-def _bare(value: Any) -> str:
+def bare(value: Any) -> str:
     """An answer without a list's numbering, wrapping or case."""
-    return re.sub(r"^\W*(\d+[.):]\s*)?|\W+$", "", text_of(value)).casefold()
+    return BARE.sub(r"\1", text_of(value)).casefold()

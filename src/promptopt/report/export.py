@@ -3,14 +3,45 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
+from promptopt.config import group
+from promptopt.config.settings import DspySettings
 from promptopt.core.candidate import Candidate
 from promptopt.core.example import text_of
+from promptopt.errors import ConfigError, UserError
+from promptopt.programs.build import dspy_module
+from promptopt.result import reading
 
 
 def as_json(candidate: Candidate) -> str:
     """`{components, demos, settings}`, as `promptopt evaluate --candidate` reads it; plain ASCII."""
     return json.dumps(candidate.to_json(), indent=2)
+
+
+def as_dspy(run_dir: Path, candidate: Candidate) -> str:
+    """The state that DSPy's own `module.load` reads, as `module.save` writes it; plain ASCII.
+
+    The module is made again by the code that the run's config names. Raises UserError where the run has no such config,
+    and ConfigError where its code no longer makes a module that the candidate fits.
+    """
+    with reading(run_dir) as ledger:
+        program, base = ledger.meta("identity")["config"]["program"], ledger.meta("job").get("base", ".")
+    if "type" not in program:
+        raise UserError(f"{run_dir} was run from Python, which has the module: call save(...) on what compile returned")
+    if program["type"] != "dspy":
+        raise UserError(f"{run_dir} is no run of a DSPy module but of a {program['type']}; export it as json or text")
+    try:
+        module = dspy_module(group(DspySettings, program, "program"), run_dir / base).build(candidate)
+    except ConfigError as error:
+        raise ConfigError(f"the run's module cannot be made again: {error}") from error
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "module.json"
+        module.save(file)
+        state: Any = json.loads(file.read_text(encoding="utf-8"))
+    return json.dumps(state, indent=2)
 
 
 def as_text(candidate: Candidate) -> str:

@@ -25,6 +25,8 @@ class OperatorPrior:
     """Whether it calls the reflection model."""
     shortens: bool = False
     """Whether it only takes away, which is of no use before the search has added something."""
+    demos: bool = False
+    """Whether it changes demos; the others change a text."""
     calls: int = 1
     """Proposals asked side by side, each on other evidence, and put together: attention is finite."""
 

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from promptopt.core.candidate import Candidate, Component, Demo
 from promptopt.core.credit import to_mend
@@ -33,8 +33,13 @@ from promptopt.core.state import State, Told, mean
 from promptopt.core.strategies.drawing import OperatorPrior
 from promptopt.core.strategies.minibatch import minibatches, width
 
+Objective = Literal["score", "prompt_tokens", "usd"]
+"""What a candidate may be good at: a high score, a short prompt, cheap rollouts."""
+DEMOS_ONLY = Component("", "")
+"""Stands for the component to change where no text may change."""
 USELESS = 8
 """Answers in a row that led nowhere before the reflection model is asked no more."""
+NO_ROOM = "no room for it within the budget"
 SHORTER = 0.9
 """Share of its rival's length that a child may have to count as shorter."""
 FINALISTS = 4
@@ -68,6 +73,12 @@ class Limits:
     """A val score with which the search is content."""
     patience: int | None = None
     """Proposals in a row that may fail to win before the search gives up."""
+    rollouts: int | None = None
+    """All that the search may use; None where they are not capped."""
+    pool: int = 6
+    """Proposals for each text and each demo slot that a joint search combines."""
+    objectives: tuple[Objective, ...] = ("score",)
+    """What a joint search looks for; with several it ends in a front."""
 
 
 class Racer(ABC):
@@ -87,7 +98,7 @@ class Racer(ABC):
 
     @property
     def start_cost(self) -> int:
-        widest = max(width(self.limits.minibatch, operator.calls) for operator in self.operators)
+        widest = max((width(self.limits.minibatch, operator.calls) for operator in self.operators), default=0)
         return min(widest, len(self.task.train))
 
     @property
@@ -121,36 +132,59 @@ class Racer(ABC):
         return None
 
     def enough(self, state: State) -> str | None:
-        patience = self.limits.patience
+        return self.met(state) or self.impatient(state) or self.dried_up(state)
+
+    def met(self, state: State) -> str | None:
+        """That a candidate known on all of val is as good as it has to be."""
         best = max(self._complete_ones(state), key=state.mean, default=None)
-        if best is not None and state.mean(best) >= self._goal:
-            met = "the starting prompt has" if best == state.baseline else "val reached"
-            return f"target: {met} {state.mean(best):.3f}, which is at least {self._goal:g}"
-        if patience is not None and state.since_win >= patience:
-            return f"patience: no improvement in the last {state.since_win} proposals"
-        if state.useless >= USELESS and all(operator.asks for operator in self.operators):
-            refused = [f"{reason}: {count}" for reason, count in state.refused.items()]
-            why = ", ".join(refused) or "always the same text"
-            return f"reflection: nothing usable {state.useless} times in a row ({why})"
-        return None
+        if best is None or state.mean(best) < self._goal:
+            return None
+        met = "the starting prompt has" if best == state.baseline else "val reached"
+        return f"target: {met} {state.mean(best):.3f}, which is at least {self._goal:g}"
+
+    def impatient(self, state: State) -> str | None:
+        """That too many proposals in a row did not win."""
+        patience = self.limits.patience
+        if patience is None or state.since_win < patience:
+            return None
+        return f"patience: no improvement in the last {state.since_win} proposals"
+
+    def dried_up(self, state: State) -> str | None:
+        """That nobody but a reflection model proposes, and it has given nothing usable for long."""
+        if state.useless < USELESS or not all(operator.asks for operator in self.operators):
+            return None
+        refused = [f"{reason}: {count}" for reason, count in state.refused.items()]
+        why = ", ".join(refused) or "always the same text"
+        return f"reflection: nothing usable {state.useless} times in a row ({why})"
 
     def propose(
-        self, number: int, operator: OperatorPrior, parent: Candidate, state: State, rng: Random
+        self,
+        number: int,
+        operator: OperatorPrior,
+        parent: Candidate,
+        state: State,
+        rng: Random,
+        part: Task | None = None,
     ) -> Generator[Work, Any, tuple[Told, Edit | None]]:
-        """An edit of the parent: of the component that the evidence blames, or whose changes have paid."""
+        """An edit of the parent: of the component that the evidence blames, or whose changes have paid.
+
+        `part` is the task with only some of its components or demo slots, where the edit is to be about those.
+        """
+        task = part or self.task
         groups: list[tuple[Evidence, ...]] = [()]
         if operator.needs_evidence:
             groups = yield from self.evidence(parent, operator.calls, state, rng)
-        chosen = to_mend(self.task.components, [row for group in groups for row in group], state.credit, rng)
-        component = replace(chosen, text=parent.components[chosen.name])
+        rows = [row for group in groups for row in group]
+        chosen = to_mend(task.components, rows, state.credit, rng) if task.components else DEMOS_ONLY
+        component = replace(chosen, text=parent.components.get(chosen.name, ""))
         briefs = [
             Brief(
                 parent=parent,
                 component=component,
                 original=chosen.text,
                 evidence=evidence,
-                train=self.task.train,
-                labelled=self.task.labelled,
+                train=task.train,
+                labelled=task.labelled,
                 max_demos=self.limits.max_demos,
                 max_bytes=self.limits.max_bytes,
                 rejected=state.rejected,
@@ -182,22 +216,25 @@ class Racer(ABC):
         made = dict(zip(rows, rollouts, strict=True))
         return [tuple(Evidence(example, made[example.id]) for example in batch) for batch in batches]
 
-    def race_in_turn(self, told: Told, child_of: Callable[[Candidate], Candidate]) -> Steps:
-        """Wait for the turn, build the child on the incumbent of then, and race the two."""
+    def race_in_turn(self, told: Told, child_of: Callable[[Candidate], Candidate], *, rematch: bool = False) -> Steps:
+        """Wait for the turn, build the child on the incumbent of then, and race the two.
+
+        In a `rematch` the child may have raced before; it goes on from the rows that it ran on.
+        """
         turn: Turn | None = yield AwaitTurn()
         if turn is None:
-            return replace(told, outcome="no_room", reason="no room for a race within the budget")
+            return replace(told, outcome="no_room", reason=NO_ROOM)
         state = turn.state
         rival = state.candidates[state.incumbent]
         child = child_of(rival)
         told = replace(told, parent=told.parent or rival.id)
-        if child.id in state.candidates:
+        if child.id in state.candidates and (child.id == rival.id or not rematch):
             return replace(told, outcome="repeat", reason="the candidate was scored before")
-        if fault := self._fault(child):
+        if fault := self.fault(child):
             return replace(told, outcome="refused", reason=fault, refused={**told.refused, fault: 1})
         return (yield from self._race(replace(told, candidate=child), child, rival, turn))
 
-    def _fault(self, child: Candidate) -> str | None:
+    def fault(self, child: Candidate) -> str | None:
         """The limit that a child passes where its edit met others': each kept within it when it was made."""
         if prompt_bytes(child) > self.limits.max_bytes:
             return "too long"
@@ -208,20 +245,23 @@ class Racer(ABC):
         shrinking = shrinks(child, rival)
         least = LEAST_TO_SHRINK if shrinking else LEAST_ROWS
         known = yield from self._deepen(rival, had, least, turn.room - self.least_race)
+        scores = {row: value for row, value in turn.state.val.get(child.id, {}).items() if row in known}
         rows = race_rows(known, Random(f"{self.seed}/{told.step}/race"), least)
         room = turn.room - (len(known) - len(had))
+        new = [row for row in rows if row not in scores][:room]
         expected = turn.state.estimate(rival.id)
-        race = Race(dict(list(rows.items())[:room]), self.limits.block, shrinking=shrinking)
-        scores: dict[str, float | None] = {}
+        race = Race({row: known[row] for row in (*scores, *new)}, self.limits.block, shrinking=shrinking)
         for block in race.blocks:
-            scores |= values((yield Evaluate(child, self._rows(block))))
+            if not (unknown := [row for row in block if row not in scores]):
+                continue
+            scores |= values((yield Evaluate(child, self._rows(unknown))))
             if why := race.futile(scores):
                 now = race.standing(scores)
                 told = replace(told, gain=now.gain, estimate=expected + now.gain)
                 return replace(told, outcome="behind", reason=why, saved=len(self._val) - len(scores))
         now, won = race.standing(scores), race.won(scores)
         rest = self._unknown(scores)
-        if won and mean(scores) >= self._goal and 0 < len(rest) <= room - len(scores):
+        if won and mean(scores) >= self._goal and 0 < len(rest) <= room - len(new):
             scores |= values((yield Evaluate(child, self._rows(rest))))
         return replace(
             told,
@@ -242,9 +282,17 @@ class Racer(ABC):
             room -= len(more)
         return known
 
+    def complete_incumbent(self, number: int) -> Steps:
+        """A step that spends its turn on the val rows that the incumbent of then still lacks."""
+        turn: Turn | None = yield AwaitTurn()
+        if turn is None or len(self._unknown(turn.state.val[turn.state.incumbent])) > turn.room:
+            return Told(number, "finalist", "no_room", reason=NO_ROOM)
+        return (yield from self._complete(number, turn.state.incumbent, turn.state))
+
     def _complete(self, number: int, name: str, state: State) -> Steps:
         candidate = state.candidates[name]
-        yield Evaluate(candidate, self._rows(self._unknown(state.val[name])))
+        if left := self._unknown(state.val[name]):
+            yield Evaluate(candidate, self._rows(left))
         return Told(number, "finalist", "completed", candidate, note=f"{name} on all val rows")
 
     @property

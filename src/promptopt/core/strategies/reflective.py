@@ -36,7 +36,7 @@ class Reflective(Racer):
 
     def step(self, number: int, state: State) -> Steps:
         if self._at_goal(state):
-            return (yield from self._complete(number, state.incumbent, state))
+            return (yield from self.complete_incumbent(number))
         rng = Random(f"{self.seed}/{number}")
         wins = wins_beyond(state)
         if number <= len(self._first):

@@ -40,7 +40,7 @@ class Dimension:
 
     def _label(self, choice: Any) -> str:
         if self.place != "demos":
-            return one_line(str(choice), 80)
+            return one_line("as the program has it" if choice is None else str(choice), 80)
         return one_line(f"{len(choice)} demos ({', '.join(demo.example_id for demo in choice)})", 80)
 
     def put(self, candidate: Candidate, number: int) -> Candidate:
@@ -51,7 +51,7 @@ class Dimension:
                 return candidate.with_text(self.part, choice)
             case "demos":
                 return candidate.with_demos(self.part, choice)
-            case "settings":  # the program's own value is no setting, so that equal programs have equal ids
+            case "settings":  # the first, which is the program's own, is left out: equal programs have equal ids
                 kept = {name: value for name, value in candidate.settings.items() if name != self.part}
                 own = {self.part: choice} if number else {}
                 return Candidate(candidate.components, candidate.demos, dict(sorted({**kept, **own}.items())))
@@ -87,7 +87,15 @@ class Space:
         found: list[tuple[Place, str, list[Any]]] = [
             *(("components", name, [one.components[name] for one in candidates]) for name in base.components),
             *(
-                ("demos", slot, [base.demos.get(slot, no_demos), no_demos, *(one.demos.get(slot) for one in candidates)])
+                (
+                    "demos",
+                    slot,
+                    [
+                        base.demos.get(slot, no_demos),
+                        no_demos,
+                        *(one.demos[slot] for one in candidates if slot in one.demos),
+                    ],
+                )
                 for slot in slots
             ),
             *(("settings", name, list(values)) for name, values in settings.items()),
@@ -106,9 +114,16 @@ class Space:
             candidate = dimension.put(candidate, params[dimension.name])
         return candidate
 
+    def note(self, params: Mapping[str, int]) -> str:
+        """The combination in one line."""
+        chosen = (f"{one.name} {one.labels[params[one.name]]}" for one in self.dimensions)
+        return one_line("; ".join(chosen), 240)
+
     def params(self, candidate: Candidate) -> dict[str, int] | None:
         """Where `candidate` is in the space; None where it is outside."""
-        params = {dimension.name: number for dimension in self.dimensions if (number := dimension.of(candidate)) is not None}
+        params = {
+            dimension.name: number for dimension in self.dimensions if (number := dimension.of(candidate)) is not None
+        }
         inside = len(params) == len(self.dimensions) and self.candidate(params) == candidate
         return params if inside else None
 
@@ -117,7 +132,7 @@ def _choices(values: Iterable[Any], place: Place) -> tuple[Any, ...]:
     """`values` without repeats, the first one and the latest of the others."""
     distinct: list[Any] = []
     for value in values:
-        if value is not None and value not in distinct:
+        if value not in distinct:
             distinct.append(value)
     kept = len(distinct) if place == "settings" else MOST
     return (*distinct[:1], *distinct[1:][1 - kept :])

@@ -11,7 +11,6 @@ from random import Random
 
 from promptopt.core.candidate import Demo
 from promptopt.core.edit import Brief, ChangeDemos, Edit, Evidence
-from promptopt.core.example import text_of
 from promptopt.reflect.demo_rows import fitting
 from promptopt.reflect.evidence import best, plain
 from promptopt.reflect.operator import Refused
@@ -44,16 +43,6 @@ class BootstrappedDemos:
 
 def _replies(slot: str, rows: Sequence[Evidence], brief: Brief) -> list[Demo]:
     """What the slot's part replied on these rows; none where all replies say only what labelled demos say."""
-    made = [demo for row in rows for demo in _made(slot, row)]
+    made = [demo for row in rows if (demo := row.demo(slot))]
     said = {(demo.example_id, plain(demo.output)) for demo in brief.labelled[slot]}
     return [] if all((demo.example_id, plain(demo.output)) in said for demo in made) else made
-
-
-def _made(slot: str, row: Evidence) -> list[Demo]:
-    """The demo that a rollout makes in a slot: that of the part's last run, or of the whole program."""
-    if row.rollout.invocations:
-        runs = [run for run in row.rollout.invocations if run.slot == slot and not run.fault]
-        return [Demo(row.example.id, dict(run.inputs), run.output) for run in runs[-1:]]
-    if row.rollout.output is None:
-        return []
-    return [Demo(row.example.id, dict(row.example.inputs), text_of(row.rollout.output))]

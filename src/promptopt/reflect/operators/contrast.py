@@ -9,7 +9,7 @@ from random import Random
 from promptopt.core.edit import Brief, Edit, Evidence, one_line
 from promptopt.core.example import Example, text_of
 from promptopt.reflect.added_lines import additions, schema
-from promptopt.reflect.evidence import plain, wrong
+from promptopt.reflect.evidence import feedback, plain, wrong
 from promptopt.reflect.operator import Question, Refused
 from promptopt.reflect.showing import fenced, messages, short
 
@@ -51,7 +51,7 @@ class Contrast:
         if not pairs:
             raise Refused("nothing to contrast")
         rng = Random(f"{brief.seed}/contrast")
-        shown = "\n\n".join(f"Pair {i}\n{_pair(rows, brief.train, rng)}" for i, rows in enumerate(pairs, 1))
+        shown = "\n\n".join(f"Pair {i}\n{_pair(rows, brief, rng)}" for i, rows in enumerate(pairs, 1))
         return Question(messages(TEMPLATE, brief, shown), schema(len(pairs), "wanted"))
 
     def read(self, answer: str, brief: Brief) -> Edit:
@@ -67,15 +67,15 @@ def _confusions(evidence: Sequence[Evidence]) -> list[list[Evidence]]:
     return sorted(groups.values(), key=len, reverse=True)[:MOST_CONFUSIONS]
 
 
-def _pair(rows: Sequence[Evidence], train: Sequence[Example], rng: Random) -> str:
+def _pair(rows: Sequence[Evidence], brief: Brief, rng: Random) -> str:
     """One confusion, with inputs that want the one reply and, where there is one, an input that wants the other."""
     wanted, given = text_of(rows[0].example.expected), text_of(rows[0].rollout.output)
-    others = [row for row in train if row.expected is not None and plain(row.expected) == plain(given)]
+    others = [row for row in brief.train if row.expected is not None and plain(row.expected) == plain(given)]
     lines = [f"Wanted: {short(wanted, GLANCE)}", f"Given: {short(given, GLANCE)}"]
     for row in rows[: INPUTS - bool(others)]:
         lines.append(f"Input that wants the first: {_input(row.example)}")
-        if row.rollout.score is not None and row.rollout.score.feedback:
-            lines.append(f"Feedback: {short(row.rollout.score.feedback, GLANCE)}")
+        if said := feedback(row, brief.component):
+            lines.append(f"Feedback: {short(said, GLANCE)}")
     if others:
         lines.append(f"Input that does want the second: {_input(rng.choice(others))}")
     names = [one_line(reply) for reply in (wanted, given) if len(reply) <= NAME]
