@@ -263,7 +263,8 @@ def test_demos_alone_may_be_searched(server: FaultyServer, modules: Any, tmp_pat
     tried = after.promptopt.state.candidates.values()
     assert {candidate.components["self"] for candidate in tried} == {before.signature.instructions}
     assert any(candidate.n_demos for candidate in tried)
-    assert server.calls and not after.promptopt.by_purpose["reflection"].calls
+    assert server.calls
+    assert not after.promptopt.by_purpose["reflection"].calls
 
 
 def test_without_a_testset_the_champion_of_val_is_returned_unproved(

@@ -145,15 +145,15 @@ def _reflection(job: Job) -> Spend:
     if job.reflection is None:
         return Spend()
     request = Request(job.reflection.name, ({"role": "user", "content": "x" * REFLECTION_BYTES},), job.reflection.args)
-    side_by_side = max((prior.calls for prior in job.priors if prior.asks), default=0)
-    return worst_case(request, job.settings_of(job.reflection.name)).times(side_by_side)
+    return worst_case(request, job.settings_of(job.reflection.name))
 
 
 def _whole(job: Job, rollout: Spend, share: Spend) -> Spend:
     caps = job.budget
     searched = max(0, (caps.rollouts or 0) - share.rollouts)
     steps = searched // max(1, min(job.strategy.block, len(job.split.val)))
-    free = rollout.times(searched) + _reflection(job).times(steps) + share
+    side_by_side = max((prior.calls for prior in job.priors if prior.asks), default=0)
+    free = rollout.times(searched) + _reflection(job).times(steps * side_by_side) + share
     return Spend(
         rollouts=caps.rollouts or 0,
         calls=caps.calls or free.calls,

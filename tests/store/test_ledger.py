@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from promptopt.core.budget import Budget, Spend
-from promptopt.core.rollout import Failure, Rollout, Score, Turn
+from promptopt.core.rollout import Failure, Invocation, Rollout, Score, Turn
 from promptopt.errors import BudgetExhausted, LedgerCorrupt
 from promptopt.lm.message import Reply, Request, Scope
 from promptopt.store.ledger import Ledger
@@ -30,8 +30,17 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_it_reads_back_what_it_wrote(path: Path) -> None:
-    rollout = Rollout("c1", "e1", 0, {"a": [1, None]}, (Turn(({"role": "user", "content": "q"},), "a"),),
-                      Score(0.5, "so-so", {"form": 1.0}), None, 0.5)  # fmt: skip
+    rollout = Rollout(
+        "c1",
+        "e1",
+        output={"a": [1, None]},
+        trace=(Turn(({"role": "user", "content": "q"},), "a"),),
+        invocations=(Invocation("solve", {"question": "q"}, '{"answer": "a"}', "cut off"),),
+        own=Score(0.25),
+        score=Score(0.5, "so-so", {"form": 1.0}, {"solve": "be brief"}),
+        usd=0.001,
+        seconds=0.5,
+    )
     failed = Rollout("c1", "e2", failure=Failure("timeout", "too slow"))
     ledger = Ledger(path, Budget())
     ledger.record("k1", rollout, step=1, split="val")
