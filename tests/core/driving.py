@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -80,6 +81,15 @@ class Drive:
         for ask in asks:
             self.running[ask.number] = Running(ask.work, None, {"val": {}, "train": {}})
             self._send(ask.number, None)
+
+    def rebuild(self, tolds: Iterable[Told]) -> None:
+        """Fold what was told before, as a ledger keeps it; steps that were in flight then start again."""
+        pending: dict[int, Ask] = {}
+        for told in tolds:
+            pending |= {ask.number: ask for ask in self.search.ask()}
+            del pending[told.step]
+            self.search.tell(Told.from_json(told.step, json.loads(json.dumps(told.to_json()))))
+        self.add(list(pending.values()))
 
     def ready(self) -> list[int]:
         return [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -82,12 +81,7 @@ def test_a_search_that_is_rebuilt_from_what_was_told_goes_on_as_if_nothing_had_h
     whole = make().play(Random(0), MOST)
     kept = whole[: seed % (len(whole) + 1)]
     resumed = make()
-    pending = {}
-    for told in kept:
-        pending |= {ask.number: ask for ask in resumed.search.ask()}
-        del pending[told.step]
-        resumed.search.tell(Told.from_json(told.step, json.loads(json.dumps(told.to_json()))))
-    resumed.add(list(pending.values()))
+    resumed.rebuild(kept)
     assert kept + resumed.play(Random(seed), MOST - len(kept)) == whole
 
 
