@@ -115,7 +115,8 @@ async def test_the_study_and_the_result_are_the_same_at_any_concurrency(tmp_path
     assert studies[0] == studies[1] == studies[2]
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
 async def test_a_search_that_is_killed_and_resumed_gives_the_same_study(
     tmp_path: Path, finished: Path, seed: int
 ) -> None:
