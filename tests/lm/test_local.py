@@ -188,7 +188,7 @@ def test_the_server_ends_with_the_process_that_started_it(tiny: Path, mode: str,
         time.sleep(1)
         if end is not None:
             host.send_signal(end)
-        assert host.wait(15) == code
+        assert host.wait(60) == code
     finally:
         host.kill()
         host.communicate()
