@@ -124,6 +124,12 @@ def test_a_shorter_text_is_taken_when_it_saves_a_tenth() -> None:
     assert applied(Shorten().read(fence(short), brief(LONG, train=ROWS)), brief(LONG)) == short
 
 
+def test_an_echo_as_json_is_no_instruction_unless_the_text_was_json_before() -> None:
+    echo = '[{"instruction": "Name the intent of {text}.", "feedback": "Wanted a."}]'
+    assert reason(fence(echo)) == "data in place of a text"
+    assert rewritten(fence(echo), text='{"task": "{text}"}') == echo
+
+
 @given(st.text("ab 1.)-*_\n"))
 def test_an_answer_is_bared_of_numbering_and_wrapping(answer: str) -> None:
     assert bare(answer) == re.sub(r"^\W*(\d+[.):]\s*)?|\W+$", "", answer).casefold()

@@ -87,9 +87,19 @@ def _check_is_an_instruction(text: str, brief: Brief) -> None:
     known = brief.component.text
     if any(SMALL_TALK.match(line.strip()) and line.strip() not in known for line in text.split("\n")):
         raise Refused("small talk", "write the instruction itself; it is read by a program, not by a person")
+    if _is_data(text) and not _is_data(known):
+        raise Refused("data in place of a text", "write the instruction as plain text, not as JSON")
     answers = {bare(value) for row in brief.evidence for value in (row.example.expected, row.rollout.output)}
     if all(bare(line) in answers for line in text.split("\n") if line.strip()):
         raise Refused("answered an example", "do not answer the examples; write the instruction for answering them")
+
+
+def _is_data(text: str) -> bool:
+    """Whether `text` is a JSON object or list: a model that echoes what it was shown, in a form of its own."""
+    try:
+        return isinstance(json.loads(text), dict | list)
+    except (ValueError, RecursionError):
+        return False
 
 
 def bare(value: Any) -> str:
