@@ -52,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 async def test_the_page_s_strategy_and_operator_find_a_better_prompt(folder: Path) -> None:
-    (said,) = (yaml.safe_load(block) for block in blocks("yaml"))
+    (said,) = (yaml.safe_load(block) for block in blocks("yaml") if "my_search.py" in block)
     async with FaultyServer(ruling()) as server:
         job = write_job(folder, server.base_url, budget={"rollouts": 280}, **said)
         run = await asyncio.create_subprocess_exec(
