@@ -201,6 +201,11 @@ async def test_several_objectives_end_in_a_front(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "runs/tickets/result.json").read_text())["front"]
     assert written[0].keys() == {"id", "val", "prompt_tokens", "usd"}
     assert [offer["id"] for offer in written] == [offer.candidate.id for offer in offers]
+    shown = CliRunner().invoke(app, ["report", str(tmp_path / "runs/tickets")], env={"COLUMNS": "200"}).output
+    assert all(f"{offer.candidate.id} " in shown and f"{offer.prompt_tokens:,}" in shown for offer in offers)
+    shortest = min(offers, key=lambda offer: offer.prompt_tokens).candidate
+    command = ["export", str(tmp_path / "runs/tickets"), "--format", "json", "--candidate", shortest.id]
+    assert json.loads(CliRunner().invoke(app, command).stdout)["components"] == dict(shortest.components)
     export_study(tmp_path / "runs/tickets", tmp_path / "front.db")
     study = optuna.load_study(study_name="tickets", storage=f"sqlite:///{tmp_path / 'front.db'}")
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE", "MINIMIZE"]

@@ -208,8 +208,11 @@ def export(
         typer.Option("--output", "--out", help="Write to this file, in place of standard output.", show_default=False),
     ] = None,
     candidate: Annotated[
-        Literal["recommended", "best", "baseline"],
-        typer.Option(help="recommended: the new prompt on PROMOTE, else the current one; best: the champion of val."),
+        str,
+        typer.Option(
+            help="recommended: the new prompt on PROMOTE, else the current one; best: the champion of val; baseline; "
+            "or a candidate's id."
+        ),
     ] = "recommended",
 ) -> None:
     """Print the prompt that a run recommends. On a screen or in a pipe it is cleaned of terminal controls."""
@@ -221,13 +224,15 @@ def export(
         _export_study(run_dir, output)
         return
     result = rebuild(run_dir)
-    chosen = {"recommended": result.recommended, "best": result.best, "baseline": result.baseline}[candidate]
+    chosen = result.candidate(candidate)
     if candidate == "recommended" and chosen.id == result.baseline.id:
         _tell(f"{result.verdict}: this is the current prompt; --candidate best takes the champion of val")
     text = {"text": as_text, "json": as_json, "dspy": partial(as_dspy, run_dir)}[format_](chosen)
     if format_ == "dspy" and chosen.settings:
         said = ", ".join(f"{name}={value}" for name, value in chosen.settings.items())
-        _tell(f"DSPy's state has no place for settings; give them to your dspy.LM: {said}")
+        _tell(
+            f"settings found: {said}. They are in the file where your code makes the dspy.LM; else give them to yours"
+        )
     if output is not None:
         _write(output, text)
         _tell(f"written to {output}")

@@ -82,7 +82,9 @@ class DSPyOptimizer(Teleprompter):
         valset: Sequence[dspy.Example] | None = None,
         testset: Sequence[dspy.Example] | None = None,
     ) -> dspy.Module:
-        """A copy of `student` with better texts and demos, its LMs as they were, and the run's Result as `.promptopt`.
+        """A copy of `student` with better texts and demos, and the run's Result as `.promptopt`.
+
+        Its LMs are as they were, but predictors that searched settings are about get a copy of theirs with them.
 
         Without a `valset` half of `trainset`, drawn by the seed, selects. With a `testset` the copy is what the verdict
         recommends: `student` as it is, unless the test proves a gain. Without one it is the champion of `valset`, and
@@ -98,10 +100,7 @@ class DSPyOptimizer(Teleprompter):
         job = self._job(program, self._split(trainset, valset, testset))
         with shown(None, job.name) as display:
             result = optimize_job(job, display)
-        chosen = result.recommended if testset else result.best
-        if chosen.settings:
-            logger.warning("the module's LMs are as they were; give them the settings found: %s", dict(chosen.settings))
-        module = program.build(chosen)
+        module = program.build(result.recommended if testset else result.best)
         cast(Any, module).promptopt = result
         return module
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from promptopt.core.budget import Budget, Spend
 from promptopt.core.candidate import Candidate
@@ -101,6 +101,17 @@ class Result:
     def front(self) -> tuple[Offer, ...]:
         """The candidates known on all of val that none beats in score, prompt tokens and dollars at once."""
         return front(self.state, self.val_rows)
+
+    def candidate(self, name: str) -> Candidate:
+        """The candidate `recommended`, `best` or `baseline`, or the one with this id. Raises UserError for another."""
+        if name in ("recommended", "best", "baseline"):
+            return cast(Candidate, getattr(self, name))
+        if name not in self.state.candidates:
+            raise UserError(
+                f"{self.directory} has no candidate {name}: name recommended, best, baseline or an id that "
+                "`promptopt report` or result.json shows"
+            )
+        return self.state.candidates[name]
 
     def to_json(self) -> dict[str, Any]:
         """The contract of result.json."""

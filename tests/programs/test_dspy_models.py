@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -83,6 +84,23 @@ async def test_a_candidates_settings_reach_every_predictor_of_the_main_model() -
             one.params = {**one.params, "temperature": 0.9}
             await program.run(Candidate({}, settings={"temperature": 0.9}), Example("row", QUESTION), one)
     assert [body["temperature"] for body in server.bodies] == [0.9, 0.9]
+
+
+async def test_a_built_module_asks_with_the_candidates_settings_by_itself() -> None:
+    async with FaultyServer(dspy_model()) as server:
+        student = Twins()
+        student.check.lm = lm_at(server, "openai/other", top_p=0.9, cache=False)
+        program = DSPyModule(student, lm=lm_at(server, temperature=0.1, cache=False))
+        built = program.build(Candidate({}, settings={"temperature": 0.7, "lm": "openai/small"}))
+        await asyncio.to_thread(built, **QUESTION)
+        assert student.draft.lm is None
+    asked = [{name: body.get(name) for name in ("model", "temperature", "top_p")} for body in server.bodies]
+    assert asked == [
+        {"model": "small", "temperature": 0.7, "top_p": None},
+        {"model": "other", "temperature": None, "top_p": 0.9},
+    ]
+    saved = built.dump_state()["draft"]["lm"]
+    assert (saved["model"], saved["temperature"]) == ("openai/small", 0.7)
 
 
 async def test_a_predictor_asks_for_several_answers_one_by_one() -> None:

@@ -77,6 +77,11 @@ def _settings(lm: dspy.LM, given: Mapping[str, Any]) -> ModelSettings:
     return settings.with_key(key)
 
 
+def with_settings(lm: dspy.LM, settings: Mapping[str, Any]) -> dspy.LM:
+    """A copy of a user's LM with a candidate's settings, among which `lm` is another model of the same endpoint."""
+    return lm.copy(**{"model" if name == "lm" else name: value for name, value in settings.items()})
+
+
 @dataclass(frozen=True, slots=True)
 class Abilities:
     """What DSPy's adapters ask about a model before they decide how to put a request."""

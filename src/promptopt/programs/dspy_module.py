@@ -21,7 +21,7 @@ from promptopt.core.example import Example
 from promptopt.core.rollout import Failure
 from promptopt.errors import ConfigError
 from promptopt.execute.user_code import call
-from promptopt.lm.dspy_lm import Abilities, Wire, engine_lm
+from promptopt.lm.dspy_lm import Abilities, Wire, engine_lm, with_settings
 from promptopt.lm.message import CallFailed, Message
 from promptopt.lm.session import Session
 from promptopt.lm.settings import ModelSettings
@@ -113,10 +113,18 @@ class DSPyModule:
     def build(self, candidate: Candidate) -> dspy.Module:
         """A copy of the student with the candidate's texts and demos; its LMs are the user's own.
 
+        A candidate's settings are given to the main model's predictors, as a copy of the user's LM. Where the model is
+        known by name only, there is none to copy, and the settings are left to the caller.
+
         Raises ConfigError for a text or demo that the module has no place for.
         """
         module = copied(self.student, {**self._shared, **self._held})
         parts.put(module, candidate)
+        if candidate.settings and self._main is not None:
+            tuned = with_settings(self._main, candidate.settings)
+            for predictor in module.predictors():
+                if predictor.lm is None or self._is_main(self._own[id(predictor.lm)]):
+                    predictor.lm = tuned
         return module
 
     async def run(self, candidate: Candidate, example: Example, lm: Session) -> Any:
@@ -164,10 +172,14 @@ class DSPyModule:
         """What takes an LM's place for a rollout; the main model is the session's own, with a candidate's settings."""
         own, held = self._own[key], self._held[key]
         session = wire.session
-        if (own.name, own.args) != (self.lm.name, self.lm.args):
+        if not self._is_main(own):
             session = replace(session, model=own.name, params=own.args)
         assert isinstance(held, dspy.LM)
         return engine_lm(wire, session, self._abilities_of(held, session.model), held)
+
+    def _is_main(self, lm: LM) -> bool:
+        """Whether calls of `lm` are the main model's, which a candidate's settings are about."""
+        return (lm.name, lm.args) == (self.lm.name, self.lm.args)
 
     def _abilities_of(self, given: dspy.LM | None, model: str) -> Abilities:
         """What the user's own LM declares; of a model that only a name is known of, what is listed."""

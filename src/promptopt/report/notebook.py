@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from promptopt.report.changes import changes
 from promptopt.report.figures import clean, count, dollars, duration, line
 from promptopt.report.history import OPERATOR_COLUMNS, OPERATOR_NOTE, ending, lineage, operator_rows, racing
-from promptopt.report.scores import level, score_rows
+from promptopt.report.scores import FRONT_COLUMNS, front_rows, level, score_rows
 from promptopt.result import Result
 
 if TYPE_CHECKING:
@@ -38,7 +38,11 @@ TEMPLATE = """
 {% for row in scores %}<tr><td>{{ row.label }}{% if row.note %}<br><i>{{ row.note }}</i>{% endif %}</td>
 {%- for cell in (row.current, row.new, row.difference, row.interval) %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}</table>
-{% if changes.texts or changes.demos %}<details><summary>The prompt: what changed</summary>
+{% if front %}<details><summary>The front: none beats these in score, length and price at once</summary>
+<table><tr>{% for name in front_columns %}<th>{{ name }}</th>{% endfor %}</tr>
+{% for row in front %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</table></details>
+{% endif %}{% if changes.texts or changes.demos %}<details><summary>The prompt: what changed</summary>
 {{ diff(changes) }}</details>
 {% endif %}{% if lineage %}<details><summary>How it came about, step by step</summary>
 {% for title, step in lineage %}<p style="margin: .6em 0 0"><b>{{ title }}</b></p>
@@ -66,6 +70,8 @@ def html(result: Result) -> str:
         reasons=[clean(reason) for reason in result.reasons],
         level=level(result.judged.test),
         scores=list(score_rows(result)),
+        front_columns=FRONT_COLUMNS,
+        front=list(front_rows(result)),
         changes=changes(result.baseline, result.leader),
         marks=MARKS,
         lineage=[(clean(advance.title), advance.changes) for advance in lineage(result)],

@@ -10,7 +10,7 @@ from promptopt.core.guard import p_value
 from promptopt.core.racing import paired_gain
 from promptopt.core.sealed import TestResult
 from promptopt.core.selection import prompt_tokens
-from promptopt.report.figures import count, gain, interval, score
+from promptopt.report.figures import count, dollars, gain, interval, score
 from promptopt.result import Result
 
 OPTIMISTIC = "selection score, optimistic"
@@ -41,6 +41,17 @@ def score_rows(result: Result) -> Iterator[ScoreRow]:
     if new.id != result.baseline.id:
         before, after = prompt_tokens(result.baseline), prompt_tokens(new)
         yield ScoreRow("prompt tokens, about", "", f"{before:,}", f"{after:,}", f"{after - before:+,}")
+
+
+FRONT_COLUMNS = ("candidate", "val", "prompt tokens, about", "dollars a rollout")
+
+
+def front_rows(result: Result) -> Iterator[tuple[str, ...]]:
+    """The front in the cells of FRONT_COLUMNS; nothing where one candidate is the best in everything."""
+    names = {result.baseline.id: " (current)", result.leader.id: " (new)"}
+    for offer in result.front if len(result.front) > 1 else ():
+        name = offer.candidate.id
+        yield f"{name}{names.get(name, '')}", score(offer.val), f"{offer.prompt_tokens:,}", dollars(offer.usd)
 
 
 def _val_rows(result: Result) -> Iterator[ScoreRow]:

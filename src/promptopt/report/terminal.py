@@ -27,7 +27,7 @@ from promptopt.report.history import (
     operator_rows,
     racing,
 )
-from promptopt.report.scores import known, level, mean, method, score_rows
+from promptopt.report.scores import FRONT_COLUMNS, front_rows, known, level, mean, method, score_rows
 from promptopt.report.tables import table
 from promptopt.result import Result
 
@@ -43,6 +43,7 @@ def report(result: Result, condition: Condition = "finished") -> Group:
     """Everything there is to say of a run."""
     sections: list[RenderableType] = [verdict(result, condition)]
     sections += _section("Scores", _scores(result))
+    sections += _section("The front: none beats these in score, length and price at once", *_front(result))
     sections += _section("The prompt: what changed", *_changes(result))
     sections += _section("How it came about, step by step", *_lineage(result))
     sections += _section("Spent", _spent(result, condition))
@@ -93,6 +94,17 @@ def _scores(result: Result) -> Table:
     if test is not None:
         _note(rows, method(test))
     return rows
+
+
+def _front(result: Result) -> Iterator[RenderableType]:
+    found = list(front_rows(result))
+    if not found:
+        return
+    rows = table(*FRONT_COLUMNS)
+    for cells in found:
+        rows.add_row(*cells)
+    _note(rows, f"All of val each, which is optimistic. promptopt export {result.directory} --candidate ID takes one.")
+    yield rows
 
 
 def _note(below: Table, text: str) -> None:

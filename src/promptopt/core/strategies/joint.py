@@ -72,8 +72,6 @@ class Joint(Racer):
         if self._at_goal(state):
             return self.complete_incumbent(number)
         if self._pool_from is None:
-            if self.evolving(state):
-                return self.evolve(number, state)
             self._pool_from = number
         place = number - self._pool_from
         if place < len(self._places):
@@ -114,10 +112,6 @@ class Joint(Racer):
     def evolving(self, state: State) -> bool:
         """Whether this state is still one to evolve instructions from, before the pool."""
         return False
-
-    def evolve(self, number: int, state: State) -> Steps:
-        """A step that does so."""
-        raise NotImplementedError
 
     @property
     def _several(self) -> bool:
@@ -175,8 +169,8 @@ class ReflectiveJoint(Joint):
         cap = self.limits.rollouts
         return state.folded <= EVOLVED_STEPS if cap is None else state.rollouts < EVOLVED * cap
 
-    def evolve(self, number: int, state: State) -> Steps:
-        return self._reflective.step(number, state)
+    def step(self, number: int, state: State) -> Steps:
+        return self._reflective.step(number, state) if self.evolving(state) else super().step(number, state)
 
 
 def places(task: Task, operators: Sequence[OperatorPrior], each: int) -> tuple[Place, ...]:

@@ -55,7 +55,7 @@ class AdapterProposal:
         with self._turn:
             propose = getattr(self._make(context), "propose_new_texts", None)
             if propose is None:
-                raise NotImplementedError("it has no propose_new_texts")
+                raise TypeError("it has no propose_new_texts")
             return propose(dict(brief.parent.components), {name: _records(brief)}, [name])
 
 
