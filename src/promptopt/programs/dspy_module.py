@@ -122,7 +122,7 @@ class DSPyModule:
         parts.put(module, candidate)
         if candidate.settings and self._main is not None:
             tuned = with_settings(self._main, candidate.settings)
-            for predictor in module.predictors():
+            for _, predictor in module.named_predictors():
                 if predictor.lm is None or self._is_main(self._own[id(predictor.lm)]):
                     predictor.lm = tuned
         return module
