@@ -24,9 +24,12 @@ class Model:
     def __init__(self, name: str, endpoint: LocalEndpoint) -> None:
         self.name = name
         self.calls = 0
+        self.repeats = 0
+        """Calls that asked what had been asked before."""
         self.tokens = 0
         """Read and written, as the server counts them: a prompt that it still had in its cache counts in full."""
         self._endpoint = endpoint
+        self._asked = set[bytes]()
         self._lock = threading.Lock()
         self._relay = ThreadingHTTPServer(("127.0.0.1", 0), _relay_of(self))
         threading.Thread(target=self._relay.serve_forever, daemon=True).start()
@@ -47,6 +50,8 @@ class Model:
         used = json.loads(content).get("usage", {}) if status == 200 else {}
         with self._lock:
             self.calls += 1
+            self.repeats += body in self._asked
+            self._asked.add(body)
             self.tokens += used.get("total_tokens", 0)
         return status, content
 

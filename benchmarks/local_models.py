@@ -8,7 +8,8 @@ config's budget leaves after the sealed test, and reads train and val only; then
 answers the test rows. Our calls are counted by the ledger, the peers' by a relay before the model. Wall-clock is shown
 and not compared: it depends on what else the machine does.
 
-The arms are `promptopt`, `promptopt-self` (the student as its own reflection model), and those of peers.py.
+The arms are `promptopt`, `promptopt-self` (the student as its own reflection model), and those of peers.py, among which
+`promptopt-dspy` is ours on DSPy's program.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ HERE = Path(__file__).parent
 TASKS = {"banking": HERE.parent / "configs" / "demo.yaml", "word-problems": HERE / "word_problems.yaml"}
 OUT = HERE.parent / "runs" / "local_models.jsonl"
 OURS = ("promptopt", "promptopt-self")
+"""Arms that run the job itself; those of peers.py are given its parts."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Run:
     """Of the search."""
     found: str
     """The prompt that the search returned, and how many demos."""
+    repeats: int | None = None
+    """Calls of the student that asked what had been asked before; None where nobody counted."""
 
 
 def mean(rows: Sequence[int]) -> float:
@@ -79,25 +83,31 @@ def gain(first: Sequence[int], second: Sequence[int]) -> tuple[float, float, flo
     return (wins - losses) / len(first), *tango_interval(wins, losses, len(first))
 
 
+def is_ours(run: Run) -> bool:
+    return run.arm.startswith("promptopt")
+
+
 def table(runs: Iterable[Run]) -> str:
     """Markdown: every run, and how far each of ours is ahead of each peer on the same test rows."""
-    runs = sorted(runs, key=lambda run: (run.task, run.arm not in OURS, run.arm, run.seed))
+    runs = sorted(runs, key=lambda run: (run.task, not is_ours(run), run.arm, run.seed))
     lines = [
-        "| task | arm | seed | before | after | gain, 95 % interval | task calls | reflections | tokens | minutes |",
-        "|---|---|--:|--:|--:|---|--:|--:|--:|--:|",
+        "| task | arm | seed | before | after | gain, 95 % interval | calls | repeats | reflections "
+        "| tokens | minutes |",
+        "|---|---|--:|--:|--:|---|--:|--:|--:|--:|--:|",
     ]
     for run in runs:
+        repeats = "–" if run.repeats is None else run.repeats
         change = "{:+.3f} ({:+.3f} to {:+.3f})".format(*gain(run.before, run.after))
         lines.append(
             f"| {run.task} | {run.arm} | {run.seed} | {mean(run.before):.3f} | {mean(run.after):.3f} | {change} "
-            f"| {run.calls} | {run.reflections} | {run.tokens:,} | {run.seconds / 60:.1f} |"
+            f"| {run.calls} | {repeats} | {run.reflections} | {run.tokens:,} | {run.seconds / 60:.1f} |"
         )
     ahead = [
         f"| {ours.task} | {ours.arm}, seed {ours.seed} | {peer.arm}, seed {peer.seed} "
         "| {:+.3f} ({:+.3f} to {:+.3f}) |".format(*gain(peer.after, ours.after))
         for ours in runs
         for peer in runs
-        if ours.arm in OURS and peer.arm not in OURS and ours.task == peer.task
+        if is_ours(ours) and not is_ours(peer) and ours.task == peer.task
     ]
     if ahead:
         lines += ["", "| task | ours | peer | ahead on the test, 95 % interval |", "|---|---|---|---|", *ahead]
@@ -129,8 +139,19 @@ def run(name: str, arm: str, seed: int, folder: Path, overrides: Sequence[str] =
         outcome = ours(job, task, folder) if arm in OURS else peers.ARMS[arm](task, seed)
         seconds = time.monotonic() - began
         spent = outcome.spent or peers.Spent(student.calls, reflection.calls, student.tokens + reflection.tokens)
+        repeats = None if outcome.spent else student.repeats
         before, after = (rows_right(task, job.split.test, answer) for answer in (outcome.before, outcome.after))
-    return Run(name, arm, seed, before, after, **spent._asdict(), seconds=round(seconds, 1), found=outcome.found)
+    return Run(
+        name,
+        arm,
+        seed,
+        before,
+        after,
+        **spent._asdict(),
+        seconds=round(seconds, 1),
+        found=outcome.found,
+        repeats=repeats,
+    )
 
 
 def ours(job: Job, task: Task, folder: Path) -> Outcome:

@@ -2,7 +2,7 @@
 
 None of them can be held to a number of calls, so their settings are chosen to come as near to it as they allow. DSPy's
 programs start with DSPy's own answer format, which is a large part of what it gives a small model; gepa optimizes the
-task's plain prompt through its own default adapter.
+task's plain prompt through its own default adapter. Ours is here as what optimizes DSPy's program, too.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, NamedTuple
 
 from counted import Model
@@ -123,6 +125,40 @@ def mipro(task: Task, seed: int) -> Outcome:
     return _outcome(task, program, best)
 
 
+def dspy_gepa(task: Task, seed: int) -> Outcome:
+    """dspy.GEPA on DSPy's program, with the feedback of the task's metric."""
+    import dspy
+
+    optimizer = dspy.GEPA(
+        metric=_metric(task, feedback=True),
+        reflection_lm=_lm(task.reflection, {**task.reflection_args, "max_tokens": REFLECTION_TOKENS}),
+        max_metric_calls=task.calls,
+        num_threads=THREADS,
+        seed=seed,
+    )
+    program = _program(task)
+    best = optimizer.compile(program, trainset=_examples(task, task.train, seed), valset=_examples(task, task.val))
+    return _outcome(task, program, best)
+
+
+def promptopt_dspy(task: Task, seed: int) -> Outcome:
+    """`promptopt.DSPyOptimizer` on the same program, with the same metric; its run is thrown away."""
+    import promptopt
+
+    program = _program(task)
+    with TemporaryDirectory() as folder:
+        optimizer = promptopt.DSPyOptimizer(
+            metric=_metric(task, feedback=True),
+            reflection_lm=_lm(task.reflection, task.reflection_args),
+            budget=promptopt.Budget(rollouts=task.calls),
+            run_dir=Path(folder) / "run",
+            seed=seed,
+            concurrency=THREADS,
+        )
+        best = optimizer.compile(program, trainset=_examples(task, task.train), valset=_examples(task, task.val))
+    return _outcome(task, program, best)
+
+
 def gepa(task: Task, seed: int) -> Outcome:
     """gepa with its default adapter and prompt, the task's metric with its feedback, and at most 20 reflections."""
     from gepa import optimize
@@ -167,6 +203,8 @@ ARMS: Mapping[str, Callable[[Task, int], Outcome]] = {
     "bfsrs": bfsrs,
     "bfsrs-text": partial(bfsrs, labels=False),
     "mipro": mipro,
+    "dspy-gepa": dspy_gepa,
+    "promptopt-dspy": promptopt_dspy,
     "gepa": gepa,
 }
 
@@ -201,16 +239,27 @@ def _examples(task: Task, rows: Sequence[Example], seed: int | None = None) -> l
 
     order = Random(seed).sample(rows, len(rows)) if seed is not None else rows
     return [
-        dspy.Example(**row.inputs, row=row, **{task.expected: str(row.expected)}).with_inputs(*row.inputs)
+        dspy.Example(**row.inputs, row=row.id, **{task.expected: str(row.expected)}).with_inputs(*row.inputs)
         for row in order
     ]
 
 
-def _metric(task: Task) -> Callable[..., float]:
-    def metric(example: Any, prediction: Any, trace: object = None) -> float:
-        return task.score(example.row, prediction[task.expected]).value
+def _metric(task: Task, feedback: bool = False) -> Callable[..., Any]:
+    """The task's metric as DSPy calls one; with `feedback` as dspy.GEPA does."""
+    rows = {row.id: row for row in (*task.train, *task.val)}
 
-    return metric
+    def metric(example: Any, prediction: Any, trace: object = None) -> float:
+        return task.score(rows[example.row], prediction[task.expected]).value
+
+    def with_feedback(
+        example: Any, prediction: Any, trace: object = None, pred_name: object = None, pred_trace: object = None
+    ) -> Any:
+        import dspy
+
+        score = task.score(rows[example.row], prediction[task.expected])
+        return dspy.Prediction(score=score.value, feedback=score.feedback)
+
+    return with_feedback if feedback else metric
 
 
 def _outcome(task: Task, before: Any, after: Any) -> Outcome:
