@@ -11,9 +11,9 @@ import promptopt
 from promptopt import errors
 
 PINNED = [
-    "LM", "Budget", "Candidate", "ConfigError", "DSPyModule", "DSPyOptimizer", "DataError", "Dataset", "Example",
-    "Function", "GepaAdapter", "Judge", "Prompt", "PromptoptError", "Result", "RunError", "Score", "Split",
-    "UserError", "compare", "evaluate", "optimize", "plan",
+    "LM", "Alignment", "Budget", "Calibration", "Candidate", "ConfigError", "DSPyModule", "DSPyOptimizer", "DataError",
+    "Dataset", "Example", "Function", "GepaAdapter", "Judge", "Prompt", "PromptoptError", "Result", "RunError", "Score",
+    "Split", "UserError", "align", "calibrate", "compare", "evaluate", "optimize", "plan",
 ]  # fmt: skip
 
 

@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from promptopt.api import compare, evaluate, optimize, plan
+    from promptopt.api import align, calibrate, compare, evaluate, optimize, plan
+    from promptopt.calibration import Alignment, Calibration
     from promptopt.core.budget import Budget
     from promptopt.core.candidate import Candidate
     from promptopt.core.example import Example
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LM",
+    "Alignment",
     "Budget",
+    "Calibration",
     "Candidate",
     "ConfigError",
     "DSPyModule",
@@ -46,6 +49,8 @@ __all__ = [
     "Score",
     "Split",
     "UserError",
+    "align",
+    "calibrate",
     "compare",
     "evaluate",
     "optimize",
@@ -53,7 +58,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "api": ("compare", "evaluate", "optimize", "plan"),
+    "api": ("align", "calibrate", "compare", "evaluate", "optimize", "plan"),
+    "calibration": ("Alignment", "Calibration"),
     "core.budget": ("Budget",),
     "core.candidate": ("Candidate",),
     "core.example": ("Example",),

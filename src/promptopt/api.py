@@ -1,4 +1,4 @@
-"""What users call: optimize, plan, evaluate, compare. Wiring, no algorithm."""
+"""What users call: optimize, plan, evaluate, compare, calibrate, align. Wiring, no algorithm."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapp
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, closing, contextmanager
 from contextvars import copy_context
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
+from promptopt.calibration import ALIGNED, Alignment, Calibration, alignment, calibration
 from promptopt.comparison import Evaluation, compare, evaluation
-from promptopt.config import Config, changes, group, load
+from promptopt.config import Config, JudgeConfig, changes, group, load
 from promptopt.config.settings import BudgetSettings, RunSettings, StrategySettings
 from promptopt.core.budget import Budget
 from promptopt.core.candidate import Candidate
@@ -26,6 +27,8 @@ from promptopt.execute.optimization import Optimization
 from promptopt.execute.progress import Silent, Watch
 from promptopt.execute.runner import Bench, Halted, Runner
 from promptopt.job import Job, from_objects
+from promptopt.judge_job import Measuring, aligning, measuring
+from promptopt.judges.trust import CALIBRATION, trust_in
 from promptopt.lm.gateway import Gateway
 from promptopt.lm.message import Scope
 from promptopt.lm.session import Session
@@ -40,13 +43,13 @@ from promptopt.planning import Plan
 from promptopt.planning import plan as plan_job
 from promptopt.programs.program import Program
 from promptopt.reflect.proposer import Proposer
-from promptopt.result import Result, read_result, rebuild
+from promptopt.result import Result, read_result, reading, rebuild
 from promptopt.store.ledger import Ledger
-from promptopt.store.run_dir import LEDGER, RESULT, check_openings, count_opening, locked
+from promptopt.store.run_dir import LEDGER, RESULT, check_openings, count_opening, locked, write_json
 
 T = TypeVar("T")
 
-__all__ = ["compare", "evaluate", "optimize", "plan"]
+__all__ = ["align", "calibrate", "compare", "evaluate", "optimize", "plan"]
 
 AnyMetric = Metric | Callable[..., Any] | str | Mapping[str, Any]
 
@@ -170,6 +173,7 @@ def _open_ledger(job: Job, watch: Watch) -> Ledger:
         "select": job.strategy.select,
         "searched": {name: list(values) for name, values in job.searched.items()},
         "objectives": list(job.strategy.objectives),
+        "trust": [asdict(known) for known in trust_in(job.metric, job.base)],
         "seed": job.run.seed,
         "name": job.name,
         "base": os.path.relpath(job.base.resolve(), job.directory.resolve()),
@@ -279,6 +283,57 @@ async def _evaluate(job: Job, candidate: Candidate, split: Literal["train", "val
         async with _runner(job, ledger, watch) as runner:
             rollouts = await runner.evaluate(candidate, rows, step=0, split=split)
         return evaluation(candidate, split, rollouts, ledger.spent())
+
+
+def calibrate(
+    config: JudgeConfig | str | Path, out: str | Path | None = None, watch: Watch | None = None
+) -> Calibration:
+    """How far a judge agrees with people's labels. `calibration.json` goes into `out`, by default the run directory.
+
+    Answers that are in the ledger there are not paid again. Raises UserError before anything is spent, and RunError
+    when the run cannot go on; the same call then goes on.
+    """
+    work = measuring(_judge_config(config), Path(out) if out is not None else None)
+    with shown(watch, work.job.name) as display:
+        return calibrate_job(work, display)
+
+
+def calibrate_job(work: Measuring, watch: Watch) -> Calibration:
+    """`calibrate` for a judge and labels that are ready."""
+    return blocking(_calibrate(work, watch))
+
+
+async def _calibrate(work: Measuring, watch: Watch) -> Calibration:
+    job, rows = work.job, work.job.split.val
+    with locked(job.directory), closing(_open_ledger(job, watch)) as ledger:
+        async with _runner(job, ledger, watch) as runner:
+            rollouts = await runner.evaluate(job.baseline, rows, step=0, split="val")
+        made = calibration(work.judge, work.labels, rollouts, ledger.spent())
+        write_json(job.directory / CALIBRATION, made.to_json())
+        return made
+
+
+def align(config: JudgeConfig | str | Path, run_dir: str | Path | None = None, watch: Watch | None = None) -> Alignment:
+    """Improve a judge's rubric against people's labels, and judge that on labels that were held out.
+
+    Raises as `optimize` does; a run directory that holds the same job is resumed.
+    """
+    work = aligning(_judge_config(config), Path(run_dir) if run_dir is not None else None)
+    with shown(watch, work.job.name) as display:
+        return align_job(work, display)
+
+
+def align_job(work: Measuring, watch: Watch) -> Alignment:
+    """`align` for a judge and labels that are ready."""
+    result = optimize_job(work.job, watch)
+    with reading(work.job.directory) as ledger:
+        made = alignment(work.judge, work.labels, result, list(ledger.rollouts("test")))
+    write_json(work.job.directory / ALIGNED, made.to_json())
+    return made
+
+
+def _judge_config(given: JudgeConfig | str | Path) -> JudgeConfig:
+    return given if isinstance(given, JudgeConfig) else load(given, kind=JudgeConfig)
 
 
 def _candidate(job: Job, given: Candidate | str | Path | None) -> Candidate:

@@ -22,7 +22,8 @@ from rich.console import Console
 from promptopt.errors import ConfigError, PromptoptError, UserError
 
 if TYPE_CHECKING:
-    from promptopt.config import Config
+    from promptopt.config.settings import FileSettings
+    from promptopt.execute.progress import Watch
     from promptopt.job import Job
 
 FAILED, USER_ERROR, NOT_REACHED, INTERRUPTED = 1, 2, 3, 130
@@ -39,9 +40,14 @@ app = typer.Typer(
 models = typer.Typer(help="Local models, for names such as local/qwen2.5-coder-0.5b.", no_args_is_help=True)
 app.add_typer(models, name="models")
 
+judges = typer.Typer(help="Judges: how far they agree with people, and how to bring them nearer.", no_args_is_help=True)
+app.add_typer(judges, name="judge")
+
 C = TypeVar("C", bound=Callable[..., None])
+F = TypeVar("F", bound="FileSettings")
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The job's YAML file.", show_default=False)]
+JudgeFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="A judge and labels, in YAML.", show_default=False)]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run directory.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
@@ -96,17 +102,12 @@ def optimize(
 ) -> None:
     """Search for a better prompt and judge it on the sealed test; goes on with a run that stands there."""
     from promptopt.api import optimize_job
-    from promptopt.execute.interrupt import Interruptible
+    from promptopt.config import Config
     from promptopt.job import Job
     from promptopt.report import terminal
     from promptopt.report.folder import condition_of
-    from promptopt.report.progress import watching
 
-    with (
-        _settings(config, set_) as settings,
-        watching(Console(stderr=True), settings.name) as shown,
-        Interruptible(shown) as watch,
-    ):
+    with _settings(config, set_, Config) as settings, _watched(settings.name) as watch:
         job = Job.from_config(settings)
         job = job if run_dir is None else replace(job, directory=run_dir)
         _fetch_models(job)
@@ -123,9 +124,10 @@ def optimize(
 def plan(config: ConfigFile, set_: Overrides = None) -> None:
     """Say what a run would do and spend at most, and what its test can show. Spends nothing."""
     from promptopt import api
+    from promptopt.config import Config
     from promptopt.report import tables
 
-    with _settings(config, set_) as settings:
+    with _settings(config, set_, Config) as settings:
         made = api.plan(settings)
     _out().print(tables.plan(made))
 
@@ -142,10 +144,11 @@ def evaluate(
 ) -> None:
     """Score one candidate. Scoring test rows opens them, which makes later verdicts on them stricter."""
     from promptopt import api
+    from promptopt.config import Config
     from promptopt.job import Job
     from promptopt.report import tables
 
-    with _settings(config, set_) as settings:
+    with _settings(config, set_, Config) as settings:
         _fetch_models(Job.from_config(settings))
         made = api.evaluate(settings, candidate, split)
     _out().print(tables.evaluation(made))
@@ -249,6 +252,54 @@ def _export_study(run_dir: Path, output: Path | None) -> None:
     _tell(f"{trials} trials written to {output}; optuna-dashboard sqlite:///{output} shows them")
 
 
+@command(judges, "calibrate")
+def calibrate(
+    config: JudgeFile,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where calibration.json goes; by default run.dir.")
+    ] = None,
+    set_: Overrides = None,
+) -> None:
+    """Measure how far a judge agrees with people's labels; the certificate is for this very judge."""
+    from promptopt.api import calibrate_job
+    from promptopt.config import JudgeConfig
+    from promptopt.judge_job import measuring
+    from promptopt.judges.trust import CALIBRATION
+    from promptopt.report.calibration import calibration
+
+    with _settings(config, set_, JudgeConfig) as settings, _watched(settings.name) as watch:
+        work = measuring(settings, out)
+        _fetch_models(work.job)
+        made = calibrate_job(work, watch)
+    _out().print(calibration(made))
+    _tell(f"written to {work.job.directory / CALIBRATION}")
+
+
+@command(judges, "align")
+def align(
+    config: JudgeFile,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="The run directory, in place of run.dir with -align.", show_default=False)
+    ] = None,
+    set_: Overrides = None,
+) -> None:
+    """Improve a judge's own rubric against people's labels, and test it on labels that nobody looked at."""
+    from promptopt.api import align_job
+    from promptopt.config import JudgeConfig
+    from promptopt.judge_job import aligning
+    from promptopt.report.calibration import alignment
+    from promptopt.report.folder import condition_of
+
+    with _settings(config, set_, JudgeConfig) as settings, _watched(settings.name) as watch:
+        work = aligning(settings, run_dir)
+        _fetch_models(work.job)
+        made = align_job(work, watch)
+    condition = condition_of(made.result)
+    _out().print(alignment(made, condition))
+    if condition != "finished":
+        raise typer.Exit(INTERRUPTED)
+
+
 @command(app, "init")
 def init(directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder, made if need be.")]) -> None:
     """Write a starting config with comments, and rows to try it on."""
@@ -273,7 +324,9 @@ def list_models() -> None:
 @command(models, "pull")
 def pull_model(name: Annotated[str, typer.Argument(metavar="NAME", help="Such as qwen2.5-coder-0.5b.")]) -> None:
     """Fetch a local model, or finish fetching it, and check it."""
-    _out().print(str(_pull(name)), soft_wrap=True)
+    from promptopt.report.progress import pull_shown
+
+    _out().print(str(pull_shown(name)), soft_wrap=True)
 
 
 @app.callback(invoke_without_command=True)
@@ -286,38 +339,36 @@ def promptopt(version: Annotated[bool, typer.Option("--version", help="Show the 
 
 
 @contextmanager
-def _settings(path: Path, overrides: list[str] | None) -> Generator[Config]:
+def _settings(path: Path, overrides: list[str] | None, kind: type[F]) -> Generator[F]:
     """The config at `path`. An error about one of its settings that the block raises gets its file and line."""
     from promptopt.config import load
 
-    config = load(path, overrides or ())
+    config = load(path, overrides or (), kind=kind)
     try:
         yield config
     except ConfigError as error:
         raise config.located(error) if error.key else error from None
 
 
+@contextmanager
+def _watched(name: str) -> Generator[Watch]:
+    """A display of a run's progress; Ctrl-C lets what is in flight finish."""
+    from promptopt.execute.interrupt import Interruptible
+    from promptopt.report.progress import watching
+
+    with watching(Console(stderr=True), name) as shown, Interruptible(shown) as watch:
+        yield watch
+
+
 def _fetch_models(job: Job) -> None:
     """Pull what `job` needs and this machine lacks, so that a run does not begin with an hour's silence."""
     from promptopt.lm.provider import LOCAL
     from promptopt.lm.pull import pulled
+    from promptopt.report.progress import pull_shown
 
     for lm in job.lms.values():
         if lm.name.startswith(LOCAL) and pulled(lm.name) is None:
-            _pull(lm.name)
-
-
-def _pull(name: str) -> Path:
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    from promptopt.lm.catalogue import local_model
-    from promptopt.lm.pull import pull
-
-    model = local_model(name)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
-        task = progress.add_task(f"local/{model.name}", total=model.size)
-        return pull(model.name, lambda done, total: progress.update(task, completed=done, total=total))
+            pull_shown(lm.name)
 
 
 def _write(path: Path, text: str) -> None:

@@ -197,14 +197,18 @@ class Job:
         self._check_length()
         if not self._texts and not self.program.demo_slots:
             raise ConfigError("program.optimize names no component, so nothing can change", key="program.optimize")
+        self.check_models()
+        self._check_search()
+        _ = self.operators
+
+    def check_models(self) -> None:
+        """Raise ConfigError for a model that cannot be called, or has no price under a dollar cap."""
         for name in {*(lm.name for lm in self.lms.values()), *getattr(self.program, "models", ())}:
             check_model(name, self.settings_of(name))
         callable_ones = [*(lm.name for lm in self.lms.values()), *(self.models if self.program.max_calls > 1 else ())]
         for name in callable_ones:
             require_price(name, self.settings_of(name), self.budget.usd is not None)
         self._check_names(callable_ones)
-        self._check_search()
-        _ = self.operators
 
     def _check_search(self) -> None:
         """What only a joint search does is asked of no other strategy of ours; users' own see it in their task."""

@@ -12,8 +12,9 @@ from promptopt.core.budget import Spend
 from promptopt.core.candidate import Candidate
 from promptopt.core.example import Example
 from promptopt.core.guard import smallest_gain
-from promptopt.errors import ConfigError
+from promptopt.errors import ConfigError, DataError
 from promptopt.job import Job
+from promptopt.judges.asking import Asking
 from promptopt.lm.message import Request
 from promptopt.lm.pricing import worst_case
 from promptopt.metrics.build import judges_in
@@ -125,7 +126,10 @@ def _variants(job: Job) -> list[Candidate]:
 
 
 def _rollout(job: Job, candidate: Candidate, example: Example) -> Spend:
-    """One rollout with its judgements; of a program that cannot say what it calls, only `max_calls` is known."""
+    """One rollout with its judgements, re-asks included.
+
+    Of a program that cannot say what it calls, only `max_calls` is known.
+    """
     lm = job.program.lm and job.program.lm.having(candidate.settings)
     messages = job.program.preview(candidate, example)
     cost = Spend(rollouts=1, calls=job.program.max_calls if lm else 0)
@@ -136,9 +140,16 @@ def _rollout(job: Job, candidate: Candidate, example: Example) -> Spend:
         answer = called.tokens_out * BYTES_OF_A_TOKEN
         cost = called + Spend(rollouts=1)
     for judge in judges_in(job.metric):
-        asked = Request(judge.lm, tuple(judge.messages(example, "x" * answer)), judge.lm_args, judge.schema)
-        cost += worst_case(asked, job.settings_of(judge.lm))
+        for request in _judgement(judge, example, "x" * answer):
+            cost += worst_case(request, job.settings_of(judge.lm))
     return cost
+
+
+def _judgement(judge: Asking, example: Example, output: str) -> list[Request]:
+    try:
+        return judge.requests(example, output)
+    except ValueError as error:
+        raise DataError(f"{error}. Nothing was spent.") from error
 
 
 def _reflection(job: Job) -> Spend:

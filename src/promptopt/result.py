@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Generator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from promptopt.core.budget import Budget, Spend
 from promptopt.core.candidate import Candidate
-from promptopt.core.guard import Verdict, judge_test, no_test_rows, nothing_better, untested
+from promptopt.core.guard import Trust, Verdict, judge_test, no_test_rows, nothing_better, untested
 from promptopt.core.sealed import Pair
 from promptopt.core.selection import Offer, champion, front, prompt_tokens
 from promptopt.core.state import State, Told, replay
@@ -54,6 +54,8 @@ class Result:
     """Whether the sealed test has been opened."""
     name: str
     directory: Path
+    trust: tuple[Trust, ...] = ()
+    """What is known of the judges that scored."""
 
     @property
     def verdict(self) -> str:
@@ -62,7 +64,8 @@ class Result:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        return self.judged.reasons
+        """Why, and how far the judges can be trusted."""
+        return (*self.judged.reasons, *(known.sentence for known in self.trust))
 
     @property
     def test(self) -> dict[str, Any] | None:
@@ -119,6 +122,7 @@ class Result:
         return {
             "verdict": self.verdict,
             "reasons": list(self.reasons),
+            "judges": [asdict(known) for known in self.trust],
             "recommended": "best" if self.verdict == "PROMOTE" else "baseline",
             "baseline": describe(self.baseline),
             "best": describe(self.best),
@@ -241,6 +245,7 @@ def read_result(ledger: Ledger, directory: Path) -> Result:
         test_rows=job["test_rows"],
         name=job["name"],
         directory=directory,
+        trust=tuple(Trust(**known) for known in job["trust"]),
     )
 
 

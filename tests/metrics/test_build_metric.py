@@ -7,6 +7,7 @@ import yaml
 
 from promptopt.errors import ConfigError
 from promptopt.judges.judge import Judge
+from promptopt.judges.library import LIBRARY
 from promptopt.metrics.build import TYPES, as_metric, build, judges_in
 from promptopt.metrics.exact import ExactMatch
 from promptopt.metrics.numeric import Numeric
@@ -24,7 +25,7 @@ def test_yaml_and_python_say_the_same():
     assert from_yaml("{type: exact_match, normalise: false}") == ExactMatch(normalise=False)
     assert from_yaml("{type: numeric, relative: 0.01}") == Numeric(relative=0.01)
     assert as_metric("exact_match") == as_metric({"type": "exact_match"}) == as_metric(ExactMatch()) == ExactMatch()
-    assert from_yaml("{type: judge, lm: m, rubric: r, scale: 1..5}") == Judge(lm="m", rubric="r", scale="1..5")
+    assert from_yaml("{type: judge, lm: m, rubric: r, answer: 1-5}") == Judge(lm="m", rubric="r", answer="1-5")
     assert from_yaml(
         "{type: weighted, parts: {a: {metric: exact_match, weight: 2}, n: {metric: {type: numeric}}}}"
     ) == (Weighted({"a": Part(ExactMatch(), 2.0), "n": Part(Numeric())}))
@@ -40,9 +41,17 @@ def test_yaml_and_python_say_the_same():
         ("{type: exact_match, normalise: 7}", "metric.normalise: input should be a valid boolean"),
         ("{type: numeric, tolerance: -1}", "metric.tolerance: input should be greater than or equal to 0"),
         ("{type: regex, pattern: '('}", "metric.pattern: '(' is not a regular expression"),
-        ("{type: judge, lm: m}", "metric.rubric is missing"),
-        ("{type: judge, lm: m, rubric: r, scale: 5..1}", "metric.scale: a scale is binary, a range such as 1..5"),
-        ("{type: judge, lm: m, rubric: r, scale: [no, yes]}", "YAML reads a bare yes, no, on or off as true or false"),
+        ("{type: judge, lm: m}", "metric.rubric: it must say what is asked about the output"),
+        ("{type: judge, rubric: r}", "metric.lm is missing"),
+        ("{type: judge, lm: m, rubric: r, answer: 5-1}", "metric.answer: the range 5-1 must go up"),
+        ("{type: judge, lm: m, rubric: r, answer: [no, yes]}", "YAML reads a bare yes, no, on or off as true or false"),
+        ("{type: judge, lm: m, rubric: r, scale: 1-5}", "metric.scale is not a setting"),
+        ("{type: judge, lm: m, rubric: r, samples: 0}", "metric.samples: input should be greater than or equal to 1"),
+        ("{type: judge, lm: m, criteria: {a: {answer: 1-5}}}", "metric.criteria.a.rubric is missing"),
+        ("{type: judge, lm: m, criteria: {a: {rubric: r, answer: five}}}", "metric.criteria.a.answer: an answer is"),
+        ("{type: judge, lm: m, criteria: {a: {rubric: r}}, answer: 1-5}", "metric.answer: each criterion has its own"),
+        ("{type: judge, lm: m, rubric: r, calibration: ''}", "metric.calibration: string should have at least 1"),
+        ("{type: pairwise, lm: m}", "metric.rubric is missing"),
         ("{type: judge, lm: m, rubric: r, lm_args: {model: x}}", "metric.lm_args: must not set model"),
         ("{type: python}", "metric.path must name a function"),
         ("{type: python, path: 'a.py:f', timeout: 0}", "metric.timeout must be seconds above 0"),
@@ -94,9 +103,11 @@ def test_a_fingerprint_holds_every_option():
             {"type": "judge", "lm": "m", "rubric": "r"},
             {"type": "judge", "lm": "m", "rubric": "s"},
             {"type": "judge", "lm": "n", "rubric": "r"},
+            {"type": "pairwise", "lm": "n", "rubric": "r"},
+            {"type": "pairwise", "lm": "n", "rubric": "r", "against": "old"},
         ]
     }
-    assert len(prints) == 10
+    assert len(prints) == 12
     assert build("exact_match", HERE).fingerprint == ExactMatch().fingerprint
 
 
@@ -137,4 +148,5 @@ async def test_perfect_parts_make_a_perfect_whole_whatever_their_weights(scored,
 
 def test_every_type_in_the_list_is_known():
     plain = {"exact_match", "contains", "regex", "numeric", "token_f1", "json_match"}
-    assert {*plain, "weighted", "python", "judge", "dspy", "own"} == {*TYPES}
+    others = {"weighted", "python", "judge", "pairwise", "dspy", "own", "mlflow", "deepeval"}
+    assert {*plain, *LIBRARY, *others} == {*TYPES}

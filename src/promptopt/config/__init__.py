@@ -8,32 +8,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, overload
 
 from pydantic import BaseModel, ValidationError
 
 from promptopt.config.complaints import explain
 from promptopt.config.document import Document, read
 from promptopt.config.identity import changes, fingerprint
+from promptopt.config.judge import JudgeConfig
 from promptopt.config.overrides import apply
-from promptopt.config.settings import Config
+from promptopt.config.settings import Config, FileSettings
 
-__all__ = ["Config", "changes", "fingerprint", "group", "load", "parse"]
+__all__ = ["Config", "JudgeConfig", "changes", "fingerprint", "group", "load", "parse"]
 
 S = TypeVar("S", bound=BaseModel)
+F = TypeVar("F", bound=FileSettings)
 
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+@overload
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Config: ...
+@overload
+def load(path: str | Path, overrides: Sequence[str] = (), *, kind: type[F]) -> F: ...
+def load(path: str | Path, overrides: Sequence[str] = (), *, kind: type[FileSettings] = Config) -> FileSettings:
     """The config in the YAML file at `path`, with `key=value` overrides applied in order. Raises ConfigError."""
     document = read(Path(path))
     for override in overrides:
         apply(document, override)
-    return _validated(document, Path(path).parent)
+    return _validated(document, Path(path).parent, kind)
 
 
 def parse(document: Mapping[str, Any], source: str = "config", base: str | Path = ".") -> Config:
     """The config that `document` spells; relative paths start from `base`. Raises ConfigError."""
-    return _validated(Document(dict(document), source), Path(base))
+    return _validated(Document(dict(document), source), Path(base), Config)
 
 
 def group(kind: type[S], words: S | Mapping[str, Any] | None, name: str) -> S:
@@ -47,8 +53,8 @@ def group(kind: type[S], words: S | Mapping[str, Any] | None, name: str) -> S:
         raise explain(error, Document({name: values}, ""), name) from None
 
 
-def _validated(document: Document, base: Path) -> Config:
+def _validated(document: Document, base: Path, kind: type[F]) -> F:
     try:
-        return Config.model_validate(document.values, context={"document": document, "base": base})
+        return kind.model_validate(document.values, context={"document": document, "base": base})
     except ValidationError as error:
         raise explain(error, document) from None

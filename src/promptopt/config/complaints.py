@@ -61,6 +61,7 @@ def explain(error: ValidationError, document: Document, group: str | None = None
     for path in [path for path in complaints if any(other[: len(path)] == path != other for other in complaints)]:
         del complaints[path]  # the same trouble, told again for the other branch of a union
     said = [document.error(path, _sentence(path, found)) for path, found in complaints.items()]
+    said.sort(key=lambda complaint: complaint.line or 0)
     shown = [str(complaint) for complaint in said[:MAX_SHOWN]]
     if len(said) > MAX_SHOWN:
         shown.append(f"and {len(said) - MAX_SHOWN} more")

@@ -315,31 +315,13 @@ class RunSettings(Settings):
     """Seconds for one rollout with all its calls; a longer one ends as a failure, which is missing data."""
 
 
-class Config(Settings):
-    """A whole job."""
+class FileSettings(Settings):
+    """The settings of a whole file, which know where they were written."""
 
     name: Slug
-    program: ProgramSettings
-    data: DataSettings
-    metric: Metric
-    """`{type: ...}` with the metric's own settings; a bare name is short for its type."""
-    reflection: ReflectionSettings | None = None
-    """Without it only the operators that need no model run."""
-    strategy: StrategySettings = StrategySettings()
-    budget: BudgetSettings
     run: RunSettings = RunSettings()
     lms: dict[Text, ModelSettings] = {}
     """By model name: endpoint, key's variable, price and limits."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _scores_itself(cls, said: Any) -> Any:
-        """A gepa adapter brings its own score along."""
-        match said:
-            case {"program": {"type": "gepa"}}:
-                return {"metric": Own.type, **said}
-            case _:
-                return said
 
     _document: Document = PrivateAttr(default=Document({}, "config"))
     _base: Path = PrivateAttr(default=Path())
@@ -365,3 +347,26 @@ class Config(Settings):
     def located(self, error: ConfigError) -> ConfigError:
         """`error`, which was raised about one of these settings, with the file and line of its key."""
         return self._document.error(self._document.path(error.key or ""), str(error)) if not error.located else error
+
+
+class Config(FileSettings):
+    """A whole job."""
+
+    program: ProgramSettings
+    data: DataSettings
+    metric: Metric
+    """`{type: ...}` with the metric's own settings; a bare name is short for its type."""
+    reflection: ReflectionSettings | None = None
+    """Without it only the operators that need no model run."""
+    strategy: StrategySettings = StrategySettings()
+    budget: BudgetSettings
+
+    @model_validator(mode="before")
+    @classmethod
+    def _scores_itself(cls, said: Any) -> Any:
+        """A gepa adapter brings its own score along."""
+        match said:
+            case {"program": {"type": "gepa"}}:
+                return {"metric": Own.type, **said}
+            case _:
+                return said

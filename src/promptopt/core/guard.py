@@ -29,6 +29,14 @@ class Verdict:
     test: TestResult | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """How far a judge that scored can be trusted: whether people have checked it, as it is now."""
+
+    state: Literal["calibrated", "stale", "never"]
+    sentence: str
+
+
 def judge_test(
     pairs: Sequence[Pair], *, binary: bool, opening: int = 1, seed: int = 0, max_missing: float = 0.1
 ) -> Verdict:

@@ -19,6 +19,7 @@ from promptopt.execute.engine import Engine
 from promptopt.execute.progress import Progress, Running, Watch
 from promptopt.execute.runner import Runner
 from promptopt.job import Job
+from promptopt.metrics.build import unforeseen
 from promptopt.planning import sealed_share
 from promptopt.result import INTERRUPTED
 from promptopt.store.ledger import Ledger
@@ -57,7 +58,8 @@ class Optimization:
         self._last_win = ""
         self._clock: asyncio.TimerHandle | None = None
         self._shares: dict[str, Spend] = {}
-        self._unknown_calls = self.job.program.preview(self.job.baseline, self.job.split.train[0]) is None
+        foreseen = self.job.program.preview(self.job.baseline, self.job.split.train[0]) is not None
+        self._unknown_calls = not foreseen or unforeseen(self.job.metric)
         """Whether nobody can say in advance what a rollout will call."""
 
     async def run(self) -> None:

@@ -10,25 +10,25 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import dspy
 from dspy.clients.lm15_boundary import request_kwargs
 from dspy.lm15 import ContextLengthError, Request, Response, response_from_openai_chat
 from dspy.utils.exceptions import LMError
 
-from promptopt.core.rollout import Failure
-from promptopt.errors import ConfigError, PromptoptError
+from promptopt.errors import ConfigError
 from promptopt.lm.message import CallFailed, Reply
 from promptopt.lm.provider import LOCAL, load_litellm
 from promptopt.lm.session import Session
 from promptopt.lm.settings import ModelSettings
 from promptopt.lm.spec import LM
+from promptopt.lm.wire import Wire, schema_in
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 """DSPy downloads litellm's table of models on first use, unless told otherwise."""
@@ -117,54 +117,11 @@ class Abilities:
         )
 
 
-class Wire:
-    """The way from a rollout's own thread to its session, which lives in the run's event loop.
-
-    Made inside that loop. `component` names who is calling, in the thread of the call.
-    """
-
-    def __init__(self, session: Session, component: Callable[[], str]) -> None:
-        self.session = session
-        self._component = component
-        self._loop = asyncio.get_running_loop()
-        self._calls = set[Future[Reply]]()
-        self._closed = False
-
-    def ask(self, session: Session, request: Request) -> Future[Reply]:
-        """The answer to be, to a request that is made as `session`."""
-        if self._closed:
-            raise _ended()
-        work = self._complete(session, self._component(), request_kwargs(request, "chat"), request.config.top_k)
-        call = asyncio.run_coroutine_threadsafe(work, self._loop)
-        self._calls.add(call)
-        call.add_done_callback(self._calls.discard)
-        return call
-
-    def close(self) -> None:
-        """End what is still being asked, and refuse whatever an abandoned thread asks from now on."""
-        self._closed = True
-        for call in list(self._calls):
-            call.cancel()
-
-    async def _complete(self, session: Session, component: str, body: dict[str, Any], top_k: int | None) -> Reply:
-        if self._closed:
-            raise _ended()
-        messages, params = _as_session_has_it(body, session)
-        if top_k is not None:  # OpenAI's dialect has no such parameter, so DSPy leaves it out
-            params.setdefault("top_k", top_k)
-        schema = _schema_in(params)
-        try:
-            return await session.complete(messages, component=component, schema=schema, **params)
-        except (CallFailed, PromptoptError) as error:
-            self.session.error = error
-            raise
-
-
 class _Line:
     """One session's end of the wire, with what its model can do, as DSPy looks for it on an engine."""
 
     def __init__(self, wire: Wire, session: Session, abilities: Abilities) -> None:
-        self._ask = partial(wire.ask, session)
+        self._ask = partial(_asked, wire, session)
         self.supports_function_calling = abilities.function_calling
         self.supports_reasoning = abilities.reasoning
         self.supports_response_schema = abilities.response_schema
@@ -211,6 +168,14 @@ def is_ours(lm: object) -> bool:
     return isinstance(getattr(lm, "engine", None), Engine)
 
 
+def _asked(wire: Wire, session: Session, request: Request) -> Future[Reply]:
+    """The answer to be, to a request as DSPy makes it."""
+    messages, params = _as_session_has_it(request_kwargs(request, "chat"), session)
+    if request.config.top_k is not None:  # OpenAI's dialect has no such parameter, so DSPy leaves it out
+        params.setdefault("top_k", request.config.top_k)
+    return wire.ask(session, messages, params, schema_in(params))
+
+
 def _as_session_has_it(body: Mapping[str, Any], session: Session) -> tuple[list[Any], dict[str, Any]]:
     """A request's messages and parameters. DSPy renames `max_tokens`; a limit must not stand there twice."""
     params = dict(body)
@@ -219,15 +184,6 @@ def _as_session_has_it(body: Mapping[str, Any], session: Session) -> tuple[list[
     if limit is not None:
         params["max_completion_tokens" if "max_completion_tokens" in session.params else "max_tokens"] = limit
     return messages, params
-
-
-def _schema_in(params: dict[str, Any]) -> Mapping[str, Any] | None:
-    """The JSON schema that `params` ask for, taken out: the gateway knows which models take one."""
-    wanted: Any = params.get("response_format")
-    if not isinstance(wanted, Mapping) or "json_schema" not in wanted:
-        return None
-    del params["response_format"]
-    return cast("Mapping[str, Any]", wanted["json_schema"])["schema"]
 
 
 def _response(request: Request, reply: Reply) -> Response:
@@ -246,7 +202,3 @@ def _as_dspy_knows_it() -> Generator[None]:
         if failed.failure.kind == "bad_request" and _TOO_LONG.search(failed.failure.message):
             raise ContextLengthError(failed.failure.message) from failed
         raise
-
-
-def _ended() -> CallFailed:
-    return CallFailed(Failure("program", "the rollout has ended; nothing is asked any more"))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +14,11 @@ from pydantic import ValidationError
 
 from promptopt.errors import ConfigError
 from promptopt.execute.user_code import load
+from promptopt.judges.asking import Asking
+from promptopt.judges.external import PACKAGES, judges_of, package_of
 from promptopt.judges.judge import Judge
+from promptopt.judges.library import LIBRARY
+from promptopt.judges.pairwise import Pairwise
 from promptopt.lm.spec import LM
 from promptopt.metrics.exact import ExactMatch
 from promptopt.metrics.json_fields import JsonMatch
@@ -28,10 +33,10 @@ from promptopt.metrics.weighted import Part, Weighted, leaves
 Options = Mapping[str, Any]
 
 _PLAIN: Mapping[str, type[Any]] = {
-    kind.type: kind for kind in (ExactMatch, Contains, Regex, Numeric, TokenF1, JsonMatch, Judge, Own)
+    kind.type: kind for kind in (ExactMatch, Contains, Regex, Numeric, TokenF1, JsonMatch, Judge, Pairwise, Own)
 }
 DSPY = "dspy"
-TYPES = (*_PLAIN, Weighted.type, PythonMetric.type, DSPY)
+TYPES = (*_PLAIN, *LIBRARY, Weighted.type, PythonMetric.type, DSPY, *PACKAGES)
 """Every word that `metric: {type: ...}` knows."""
 
 
@@ -43,6 +48,8 @@ def as_metric(
     """`metric` itself, the built-in with that name, a function as a metric, or what a mapping says as in YAML."""
     if isinstance(metric, str | Mapping):
         return build(cast("str | Options", metric), base)
+    if package := package_of(metric):
+        return judges_of(package).taken(metric)
     if isinstance(metric, type) and hasattr(metric, "score"):
         raise ConfigError(f"metric is the class {metric.__name__}; pass one of it, as in {metric.__name__}()")
     if hasattr(metric, "score") and hasattr(metric, "fingerprint") and hasattr(metric, "binary"):
@@ -68,8 +75,12 @@ def build(config: Options | str, base: Path, key: str = "metric") -> Metric:
         return _python(options, base, key)
     if kind == DSPY:
         return _dspy(options, base, key)
+    if kind in PACKAGES:
+        return _external(kind, options, base, key)
     if kind == Weighted.type:
         return _weighted(options, base, key)
+    if kind in LIBRARY:
+        return _from_library(kind, options, key)
     if kind == JsonMatch.type and isinstance(options.get("schema"), str):
         options["schema"] = _schema_file(options["schema"], base, key)
     kind_class = _PLAIN[kind]
@@ -80,16 +91,32 @@ def build(config: Options | str, base: Path, key: str = "metric") -> Metric:
         raise _explained(error, key) from None
 
 
-def judges_in(metric: Metric) -> tuple[Judge, ...]:
+def judges_in(metric: Metric) -> tuple[Asking, ...]:
     """Every judge that scores a rollout under `metric`, in the order they are asked; empty where no model is."""
-    return tuple(leaf for leaf in leaves(metric) if isinstance(leaf, Judge))
+    return tuple(leaf for leaf in leaves(metric) if isinstance(leaf, Asking))
 
 
 def models_in(metric: Metric) -> tuple[LM, ...]:
     """Every model that is called to score a rollout under `metric`, as far as it says."""
-    return tuple(
-        lm for leaf in leaves(metric) for lm in ([LM(leaf.lm)] if isinstance(leaf, Judge) else getattr(leaf, "lms", ()))
-    )
+    return tuple(lm for leaf in leaves(metric) for lm in getattr(leaf, "lms", ()))
+
+
+def unforeseen(metric: Metric) -> bool:
+    """Whether scoring asks models, and nobody can tell in advance how often."""
+    return any(getattr(leaf, "lms", ()) and not isinstance(leaf, Asking) for leaf in leaves(metric))
+
+
+def _from_library(name: str, options: Options, key: str) -> Metric:
+    template = LIBRARY[name]
+    _only(options, template.options, key)
+    if "lm" not in options:
+        raise ConfigError(f"{key}.lm is missing: the model that judges", key=f"{key}.lm")
+    try:
+        return template(**options)
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {error}", key=f"{key}.{error.key}") from error
+    except ValidationError as error:
+        raise _explained(error, key) from None
 
 
 def _python(options: Options, base: Path, key: str) -> Metric:
@@ -116,6 +143,27 @@ def _dspy(options: Options, base: Path, key: str) -> Metric:
         return DSPyMetric(load(path, base), LM(lm, **cast("Mapping[str, Any]", lm_args)) if lm else None)
     except ConfigError as error:
         raise ConfigError(f"{key}.path: {error}", key=f"{key}.path") from error
+
+
+def _external(package: str, options: Options, base: Path, key: str) -> Metric:
+    with _under(key):
+        judges = judges_of(package)
+    _only(options, [option.name for option in fields(judges.Said)], key)
+    with _under(key):
+        return judges.named(judges.Said(**options), base)
+
+
+@contextmanager
+def _under(key: str) -> Generator[None]:
+    """What is said of an option inside is said of an option of `key`."""
+    try:
+        yield
+    except ConfigError as error:
+        if error.key is None:
+            raise
+        raise ConfigError(f"{key}.{error}", key=f"{key}.{error.key}") from error
+    except ValidationError as error:
+        raise _explained(error, key) from None
 
 
 def _path(options: Options, key: str) -> str:
@@ -172,7 +220,7 @@ def _nearest(word: object, known: Iterable[str]) -> str:
 def _explained(error: ValidationError, key: str) -> ConfigError:
     faults = error.errors()
     first = faults[0]
-    place = ".".join([key, *(str(step) for step in first["loc"][:1])])
+    place = ".".join([key, *(str(step) for step in first["loc"] if step != "[key]")])
     if first["type"] == "missing":
         return ConfigError(f"{place} is missing", key=place)
     hint = ""

@@ -16,9 +16,10 @@ from promptopt.core.example import Example
 from promptopt.core.rollout import Rollout, Score
 from promptopt.errors import ConfigError, RunError
 from promptopt.execute import user_code
-from promptopt.lm.dspy_lm import Abilities, Wire, engine_lm
+from promptopt.lm.dspy_lm import Abilities, engine_lm
 from promptopt.lm.session import Session
 from promptopt.lm.spec import LM
+from promptopt.lm.wire import Wire
 from promptopt.metrics.answer_text import quote
 from promptopt.programs.dspy_copies import copied, lms_held, uncopyable
 from promptopt.programs.dspy_trace import call_error
@@ -88,7 +89,7 @@ class DSPyMetric:
         if not isinstance(output, Mapping):
             raise ValueError(f"a DSPy metric reads fields, and the output is {quote(output)}")
         pred = dspy.Prediction(**cast("Mapping[str, Any]", output))
-        with closing(Wire(lm, lambda: "")) as wire, self._settings(wire):
+        with closing(Wire(lm)) as wire, self._settings(wire):
             ask = partial(self._ask, self._asking(wire), lm, example.id, gold_of(example), pred)
             return await ask(*(self._whole(rollout) if self._takes == 5 else [None] * (self._takes - 2)))
 

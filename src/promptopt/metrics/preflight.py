@@ -8,6 +8,7 @@ from typing import cast
 from promptopt.core.example import Example
 from promptopt.core.rollout import Rollout
 from promptopt.errors import DataError
+from promptopt.judges.external import Foreign
 from promptopt.lm.session import Session
 from promptopt.metrics.built_in import BuiltIn
 from promptopt.metrics.metric import Metric
@@ -18,16 +19,16 @@ _NO_SESSION = cast(Session, None)
 
 
 async def check_rows(metric: Metric, examples: Sequence[Example]) -> None:
-    """Raise DataError where a built-in part of `metric` cannot use a row's columns or expected answer.
+    """Raise DataError where a part of `metric` cannot use a row's columns or expected answer.
 
-    The built-in metrics read the row before the output, so a rollout without one tells. Functions of the user's are
-    not run.
+    The built-in metrics and other packages' judges read the row before the output, so a rollout without one tells.
+    Functions of the user's are not run.
     """
-    built_in = [leaf for leaf in leaves(metric) if isinstance(leaf, BuiltIn)]
+    readers = [leaf for leaf in leaves(metric) if isinstance(leaf, BuiltIn | Foreign)]
     faults: list[str] = []
     for example in examples:
         try:
-            for leaf in built_in:
+            for leaf in readers:
                 await cast(Metric, leaf).score(example, Rollout("", example.id), _NO_SESSION)
         except ValueError as error:
             faults.append(str(error))

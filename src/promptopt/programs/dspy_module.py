@@ -21,11 +21,12 @@ from promptopt.core.example import Example
 from promptopt.core.rollout import Failure
 from promptopt.errors import ConfigError
 from promptopt.execute.user_code import call
-from promptopt.lm.dspy_lm import Abilities, Wire, engine_lm, with_settings
+from promptopt.lm.dspy_lm import Abilities, engine_lm, with_settings
 from promptopt.lm.message import CallFailed, Message
 from promptopt.lm.session import Session
 from promptopt.lm.settings import ModelSettings
 from promptopt.lm.spec import LM, agreed
+from promptopt.lm.wire import Wire
 from promptopt.metrics.dspy_metric import DSPyMetric
 from promptopt.programs import dspy_parts as parts
 from promptopt.programs.dspy_copies import copied, lms_held, uncopyable

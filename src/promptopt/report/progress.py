@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
@@ -179,3 +180,18 @@ def _uncapped(progress: Progress) -> list[tuple[str, str]]:
     spent, budget = progress.spent, progress.budget
     figures = [("rollouts", f"{spent.rollouts:,}", budget.rollouts), ("dollars", dollars(spent.usd), budget.usd)]
     return [(name, used) for name, used, cap in figures if cap is None]
+
+
+def pull_shown(name: str) -> Path:
+    """Fetch a local model, or finish fetching it, with a bar; where it is then. Raises as `pull` does."""
+    from rich import progress as bars
+
+    from promptopt.lm.catalogue import local_model
+    from promptopt.lm.pull import pull
+
+    model = local_model(name)
+    speed = (bars.DownloadColumn(), bars.TransferSpeedColumn(), bars.TimeRemainingColumn())
+    columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), *speed)
+    with bars.Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(f"local/{model.name}", total=model.size)
+        return pull(model.name, lambda done, total: progress.update(task, completed=done, total=total))

@@ -1,0 +1,233 @@
+"""How far a judge agrees with people, and the certificate that says so."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import partial
+from statistics import fmean
+from typing import Any, cast
+
+import numpy as np
+
+from promptopt.core.budget import Spend
+from promptopt.core.rollout import Rollout
+from promptopt.judges.answers import Answer, Value
+from promptopt.judges.judge import Judge
+from promptopt.judges.judging import Judging, answers_of, rubrics
+from promptopt.judges.labels import ONLY, Labels
+from promptopt.result import Result
+from promptopt.stats import agreement as stats
+from promptopt.stats.bias import SliceBias, bias_by_slice
+from promptopt.stats.estimate import UNDEFINED, Estimate
+from promptopt.stats.paired import studentised_interval
+
+ALIGNED = "aligned.json"
+PRECISE = 0.1
+"""Half the width of an interval of kappa that settles how good a judge is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    """An item of which people and the judge say different things."""
+
+    id: str
+    people: Value
+    judge: Value
+    inputs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """How the answers to one question compare with people's."""
+
+    n: int
+    """Items with an answer of the judge and one that people agree on."""
+    accuracy: Estimate
+    balanced_accuracy: Estimate
+    kappa: Estimate
+    weighted_kappa: Estimate
+    """Quadratic weights; undefined where answers have no order."""
+    alpha: Estimate
+    """Krippendorff's, of people and the judge as one more rater."""
+    people_alpha: Estimate
+    """Of people alone: no judge can be expected to agree more with them than they do with each other."""
+    consistency: Estimate
+    """How often the judge says the same when it is asked again."""
+    bias: Estimate
+    """How much higher the judge's scores are than people's."""
+    bias_by_slice: Mapping[str, tuple[SliceBias, ...]]
+    """By column, for each of its values."""
+    confusion: Mapping[str, Mapping[str, int]]
+    """How often, by people's answer and then the judge's."""
+    rows_to_settle: int | None
+    """Items that would tell kappa to within PRECISE either way; None where kappa is undefined."""
+    disagreements: tuple[Disagreement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """A judge measured against people."""
+
+    judge: Judge
+    raters: int
+    missing: int
+    """Items that the judge has no answer for."""
+    tied: int
+    """Answers that people do not agree on."""
+    failures: Mapping[str, int]
+    """Items without an answer, by what went wrong."""
+    by_criterion: Mapping[str, Measured]
+    spent: Spend
+    created: str
+    """When, in ISO 8601."""
+
+    @property
+    def n(self) -> int:
+        return max(one.n for one in self.by_criterion.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract of calibration.json."""
+        only = self.by_criterion.get(ONLY)
+        measured = asdict(only) if only else {"criteria": {k: asdict(one) for k, one in self.by_criterion.items()}}
+        described = {"lm": self.judge.lm, "lm_args": self.judge.params, "settings": self.judge.fingerprint}
+        return {
+            **measured,
+            "n": self.n,
+            "raters": self.raters,
+            "missing": self.missing,
+            "tied": self.tied,
+            "failures": dict(self.failures),
+            "certificate": {"hash": self.judge.identity, "judge": described, "created": self.created},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """A judge before and after its rubric was fitted to people's labels, on labels that were held out."""
+
+    judge: Judge
+    """As it was."""
+    aligned: Judge
+    """With the champion's rubric, whatever the verdict."""
+    before: Mapping[str, Measured]
+    after: Mapping[str, Measured]
+    """By criterion, on the sealed labels; empty where they stayed sealed."""
+    result: Result
+
+    @property
+    def recommended(self) -> Judge:
+        """The judge to use: the aligned one on PROMOTE, else the judge as it was."""
+        return self.aligned if self.result.verdict == "PROMOTE" else self.judge
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract of aligned.json."""
+        return {
+            "verdict": self.result.verdict,
+            "reasons": list(self.result.reasons),
+            "rubrics": {"before": dict(rubrics(self.judge)), "after": dict(rubrics(self.aligned))},
+            "before": {name: asdict(one) for name, one in self.before.items()},
+            "after": {name: asdict(one) for name, one in self.after.items()},
+            "recommended": dict(rubrics(self.recommended)),
+        }
+
+
+def calibration(judge: Judge, labels: Labels, rollouts: Sequence[Rollout], spent: Spend) -> Calibration:
+    """The judge's answers in `rollouts`, one for each labelled item, held against people's."""
+    return Calibration(
+        judge=judge,
+        raters=labels.raters,
+        missing=sum(rollout.failure is not None for rollout in rollouts),
+        tied=labels.tied,
+        failures=Counter(rollout.failure.kind for rollout in rollouts if rollout.failure),
+        by_criterion=measured(answers_of(judge), labels, rollouts),
+        spent=spent,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def alignment(judge: Judge, labels: Labels, result: Result, tested: Sequence[Rollout]) -> Alignment:
+    """The two judges of an alignment, each with its answers on the sealed labels among `tested`."""
+    arms = {name: [one for one in tested if one.candidate_id == name] for name in (result.baseline.id, result.best.id)}
+    before, after = (measured(answers_of(judge), labels, arm) if arm else {} for arm in arms.values())
+    return Alignment(judge, Judging(judge).having(result.best), before, after, result)
+
+
+def measured(answers: Mapping[str, Answer], labels: Labels, rollouts: Sequence[Rollout]) -> dict[str, Measured]:
+    """By criterion, how the answers in `rollouts` compare with people's."""
+    return {name: _measured(name, answer, labels, rollouts) for name, answer in answers.items()}
+
+
+def _measured(name: str, answer: Answer, labels: Labels, rollouts: Sequence[Rollout]) -> Measured:
+    given = {one.example_id: [said[name] for said in one.output] for one in rollouts if one.failure is None}
+    items = {item.id: item for item in labels.items}
+    both = [row for row in given if name in items[row].expected]
+    people = [items[row].expected[name] for row in both]
+    judge = [given[row][0] for row in both]
+    rng = np.random.default_rng(0)
+    kappa = stats.cohens_kappa(judge, people, rng)
+    ranked = answer.level in ("ordinal", "interval")
+    ratings = {row: [said.get(name) for said in labels.ratings[row].values()] for row in given}
+    as_ratings = partial(_as_ratings, answer)
+    scale = answer.level if answer.level in ("ordinal", "interval") else "nominal"
+    return Measured(
+        n=len(both),
+        accuracy=stats.accuracy(judge, people, rng),
+        balanced_accuracy=stats.balanced_accuracy(judge, people, rng),
+        kappa=kappa,
+        weighted_kappa=(stats.weighted_kappa(as_ratings(judge), as_ratings(people), rng) if ranked else UNDEFINED),
+        alpha=stats.krippendorff_alpha(
+            [as_ratings([*said, given[row][0]]) for row, said in ratings.items()], rng, scale=scale
+        ),
+        people_alpha=stats.krippendorff_alpha([as_ratings(said) for said in ratings.values()], rng, scale=scale),
+        consistency=stats.self_consistency(list(given.values()), rng),
+        bias=_bias(answer, judge, people, rng),
+        bias_by_slice=_bias_by_slice(
+            answer, dict(zip(both, zip(judge, people, strict=True), strict=True)), labels, rng
+        ),
+        confusion=_confusion(answer, judge, people),
+        rows_to_settle=stats.rows_for_width(kappa, len(both), PRECISE),
+        disagreements=tuple(
+            Disagreement(row, wanted, said, items[row].inputs)
+            for row, wanted, said in zip(both, people, judge, strict=True)
+            if wanted != said
+        ),
+    )
+
+
+def _as_ratings(answer: Answer, said: Sequence[Value | None]) -> list[Any]:
+    """Answers as the coefficients read them: ordered ones by their place, numbers and names as they are."""
+    if answer.options is None or answer.level not in ("ordinal", "interval"):
+        return list(said)
+    places = {option: place for place, option in enumerate(answer.options)}
+    return [None if one is None else places[cast(Any, one)] for one in said]
+
+
+def _bias(answer: Answer, judge: Sequence[Value], people: Sequence[Value], rng: np.random.Generator) -> Estimate:
+    gaps = [answer.score(said) - answer.score(wanted) for said, wanted in zip(judge, people, strict=True)]
+    if len(gaps) < 2:
+        return UNDEFINED
+    return Estimate(fmean(gaps), studentised_interval(gaps, 0.95, rng))
+
+
+def _bias_by_slice(
+    answer: Answer, judged: Mapping[str, tuple[Value, Value]], labels: Labels, rng: np.random.Generator
+) -> dict[str, tuple[SliceBias, ...]]:
+    judge, people = ([answer.score(pair[place]) for pair in judged.values()] for place in (0, 1))
+    found: dict[str, tuple[SliceBias, ...]] = {}
+    for column, values in labels.slices.items():
+        slices: dict[str, list[int]] = {}
+        for number, row in enumerate(judged):
+            slices.setdefault(values.get(row, ""), []).append(number)
+        found[column] = tuple(bias_by_slice(judge, people, slices, rng))
+    return found
+
+
+def _confusion(answer: Answer, judge: Sequence[Value], people: Sequence[Value]) -> dict[str, dict[str, int]]:
+    if answer.options is None:  # a number has no cells
+        return {}
+    made = stats.confusion(judge, people, answer.options)
+    names = [str(label) for label in made.labels]
+    return {name: dict(zip(names, counts, strict=True)) for name, counts in zip(names, made.counts, strict=True)}

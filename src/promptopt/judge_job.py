@@ -1,0 +1,98 @@
+"""From a judge's config to jobs: one that measures the judge against people's labels, one that aligns it to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from promptopt.config.judge import JudgeConfig
+from promptopt.core.budget import Budget
+from promptopt.core.split import Split, split
+from promptopt.errors import ConfigError, DataError
+from promptopt.job import Job
+from promptopt.judges.judge import Judge
+from promptopt.judges.judging import Agreement, Judging, answers_of
+from promptopt.judges.labels import Labels, read_labels
+from promptopt.lm.spec import LM
+from promptopt.method import strategy_named
+from promptopt.metrics.build import build
+
+
+class Measuring(NamedTuple):
+    """A judge, the labels to hold it against, and the job that has it answer."""
+
+    judge: Judge
+    labels: Labels
+    job: Job
+
+
+def measuring(config: JudgeConfig, out: Path | None = None) -> Measuring:
+    """The job of `judge calibrate`. Raises ConfigError and DataError before anything is spent."""
+    try:
+        judge, labels = _read(config)
+        rows = tuple(item for item in labels.items if item.expected)
+        if not rows:
+            raise DataError("people agree on no row, so there is nothing to hold the judge against")
+        job = _job(config, Judging(judge, config.repeats), Split((), rows, ()), out or config.run_dir)
+        job.program.check(tuple(rows[0].inputs))
+        job.check_models()
+    except ConfigError as error:
+        raise config.located(error) from error
+    return Measuring(judge, labels, job)
+
+
+def aligning(config: JudgeConfig, run_dir: Path | None = None) -> Measuring:
+    """The job of `judge align`: the judge's rubric is optimized on a part of the labels, and tested on another.
+
+    Raises ConfigError and DataError before anything is spent.
+    """
+    for key in ("split", "reflection", "budget"):
+        if getattr(config, key) is None:
+            raise config.located(ConfigError(f"judge align needs {key}: see docs/judges.md", key=key))
+    assert config.split is not None
+    try:
+        judge, labels = _read(config)
+        sizes, whole = config.split, len(answers_of(judge))
+        rows = tuple(item for item in labels.items if len(item.expected) == whole)
+        parts = split(rows, train=sizes.train, val=sizes.val, test=sizes.test, seed=sizes.seed)
+        job = _job(config, Judging(judge), parts, run_dir or config.run_dir.with_name(f"{config.run_dir.name}-align"))
+        job.check()
+    except ConfigError as error:
+        raise config.located(error) from error
+    return Measuring(judge, labels, job)
+
+
+def _read(config: JudgeConfig) -> tuple[Judge, Labels]:
+    judge = build(config.judge, config.base, "judge")
+    if not isinstance(judge, Judge):
+        raise ConfigError(f"judge.type must be a judge, and {config.judge['type']} is none", key="judge.type")
+    return judge, read_labels(config.labels, config.base, answers_of(judge))
+
+
+def _job(config: JudgeConfig, program: Judging, parts: Split, directory: Path) -> Job:
+    reflection = config.reflection
+    identity: Mapping[str, Any] = {
+        "judge": program.fingerprint,
+        "labels": config.labels.model_dump(mode="json"),
+        "reflection": reflection.model_dump(mode="json") if reflection else None,
+        "strategy": config.strategy.model_dump(mode="json"),
+        "budget": config.budget.model_dump(mode="json") if config.budget else None,
+        "run": {"seed": config.run.seed},
+    }
+    return Job(
+        name=config.name,
+        program=program,
+        split=parts,
+        metric=Agreement(answers_of(program.judge)),
+        reflection=LM(reflection.lm, **reflection.lm_args) if reflection else None,
+        template=reflection.template if reflection else None,
+        strategy=config.strategy,
+        make_strategy=strategy_named(config.strategy.name, config.base),
+        budget=config.budget.caps if config.budget else Budget(),
+        run=config.run,
+        directory=directory,
+        models=config.lms,
+        identity=identity,
+        base=config.base,
+    )

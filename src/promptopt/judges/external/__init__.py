@@ -1,0 +1,130 @@
+"""Other people's judges as metrics: MLflow's scorers and DeepEval's metrics, each an extra loaded on first use."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic.dataclasses import dataclass
+
+from promptopt.errors import ConfigError
+from promptopt.lm.spec import LM
+from promptopt.metrics.built_in import STRICT
+
+PACKAGES = ("mlflow", "deepeval")
+"""The packages that judges may come from; `metric.type` has the same words."""
+
+_QUIET: Mapping[str, str] = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DEEPEVAL_TELEMETRY_OPT_OUT": "1",
+    "DEEPEVAL_DISABLE_DOTENV": "1",
+}
+"""Set before a package is loaded, unless the user has: nobody is called, and no .env of the folder is read."""
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Said:
+    """What a config says of any judge of another package."""
+
+    lm: str | None = None
+    """The model that its calls ask."""
+    lm_args: Mapping[str, Any] = Field(default_factory=dict)
+    options: Mapping[str, Any] = Field(default_factory=dict)
+    """What the judge is made with, as its own package names it."""
+    fields: Mapping[str, str] = Field(default_factory=dict)
+    """The judge's own names for what it is shown, each with the column that holds it."""
+    conversation: str | None = None
+    """The input column that holds recorded turns; the output is what came next."""
+
+    @property
+    def asked(self) -> LM | None:
+        """The model with its arguments."""
+        if self.lm_args and not self.lm:
+            raise ConfigError("lm is missing: lm_args are the arguments of its calls", key="lm")
+        return LM(self.lm, **self.lm_args) if self.lm else None
+
+
+class Foreign:
+    """Base of the metrics that other people's judges become. They read the row before the output."""
+
+    title: str
+    """Whose judge it is, and which."""
+    lms: tuple[LM, ...]
+    """The models that it asks through the gateway, as far as that is known."""
+    uncounted: tuple[str, ...]
+    """What it calls past the run's caps and ledger, as sentences."""
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What a verdict that rests on it must say: that nobody has checked it, and what it calls uncounted."""
+        if not self.lms and not self.uncounted:
+            return ()
+        models = f" ({', '.join(lm.name for lm in self.lms)})" if self.lms else ""
+        return (
+            f"Nobody has checked {self.title}{models} against people: a gain may be one in pleasing it.",
+            *self.uncounted,
+        )
+
+
+def package_of(metric: object) -> str | None:
+    """Which of `PACKAGES` an object, or a class, belongs to; nothing is imported to find out."""
+    kind = metric if isinstance(metric, type) else type(metric)
+    homes = {base.__module__.partition(".")[0] for base in kind.__mro__}
+    return next((package for package in PACKAGES if package in homes), None)
+
+
+def judges_of(package: str) -> Any:
+    """The module that makes metrics of a package's judges: its `Said` reads a config, `named` and `taken` make one.
+
+    Raises ConfigError where the package is not installed.
+    """
+    return load(f"{__name__}.{package}")
+
+
+def load(module: str) -> Any:
+    """The module, quiet. Raises ConfigError that says what to install where its package is missing."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in PACKAGES:
+            raise
+        install = f"pip install 'promptopt-engine[{package}]'"
+        raise ConfigError(f"type {package} needs the package {package}: {install}", key="type") from None
+
+
+def nearest(word: object, known: Iterable[str]) -> str:
+    """The name that was probably meant, as a sentence; all of them where none is near."""
+    names = sorted(known)
+    near = difflib.get_close_matches(str(word), names, n=1)
+    return f"Did you mean {near[0]}?" if near else f"Known: {', '.join(names)}."
+
+
+def made(kind: Callable[..., Any], options: Mapping[str, Any], name: str) -> Any:
+    """A judge, made with its options. Raises ConfigError for what its own package says of them."""
+    try:
+        return kind(**options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    except Exception as error:  # the package's, or the user's own
+        why = str(error)
+    raise ConfigError(f"options: {name} cannot be made of them: {why}", key="options")
+
+
+def check_options(given: Iterable[str], known: Iterable[str], of: str) -> None:
+    """Raise ConfigError for an option that nothing takes, with the nearest that something does."""
+    names = [name for name in known if name not in ("self", "model")]
+    for option in given:
+        if option == "model":
+            raise ConfigError("options.model: say the model as lm, beside options", key="options.model")
+        if option not in names:
+            raise ConfigError(
+                f"options.{option} is not an option of {of}. {nearest(option, names)}", key=f"options.{option}"
+            )

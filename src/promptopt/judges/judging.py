@@ -1,0 +1,123 @@
+"""A judge as a program: its rubric is what may change, its answer is the output.
+
+So a judge is measured against people by the same runs, caps and ledger as any program, and improved by the same search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from promptopt.core.candidate import Candidate, Component, Demo
+from promptopt.core.example import Example
+from promptopt.core.rollout import Rollout, Score
+from promptopt.errors import ConfigError
+from promptopt.judges.answers import Answer, Value
+from promptopt.judges.asking import REASKS
+from promptopt.judges.judge import Judge
+from promptopt.judges.labels import EXPECTED, ONLY, OUTPUT, REASONS
+from promptopt.lm.message import Message
+from promptopt.lm.session import Session
+from promptopt.lm.spec import LM
+
+RUBRIC = "rubric"
+"""The component of a judge that asks one question."""
+ROLE = "rubric of a judge: what it asks about an output, and what each answer means"
+
+
+class Judging:
+    """Runs a judge on what people have judged."""
+
+    demo_slots = ()
+
+    def __init__(self, judge: Judge, repeats: int = 1) -> None:
+        """Each rollout judges `repeats` times."""
+        self.judge, self.repeats = judge, repeats
+        self.lm = LM(judge.lm, **judge.params)
+        self.max_calls = repeats * (judge.samples + REASKS)
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        return tuple(Component(name, text, ROLE) for name, text in rubrics(self.judge).items())
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.judge.identity} x {self.repeats}"
+
+    def check(self, columns: Sequence[str]) -> None:
+        for column in self.judge.inputs or ():
+            if column not in columns:
+                raise ConfigError(
+                    f"judge.inputs names {column!r}, but labels.inputs has {', '.join(columns)}", key="judge.inputs"
+                )
+
+    def labelled(self, slot: str, example: Example) -> Demo | None:
+        return None
+
+    def preview(self, candidate: Candidate, example: Example) -> tuple[Message, ...] | None:
+        return None
+
+    def having(self, candidate: Candidate) -> Judge:
+        """The judge with a candidate's rubrics."""
+        texts = candidate.components
+        if not self.judge.criteria:
+            return replace(self.judge, rubric=texts[RUBRIC])
+        criteria = {name: replace(one, rubric=texts[name]) for name, one in self.judge.criteria.items()}
+        return replace(self.judge, criteria=criteria)
+
+    async def run(self, candidate: Candidate, example: Example, lm: Session) -> Any:
+        """The judge's answers, by criterion, once for each repeat."""
+        inputs = {name: value for name, value in example.inputs.items() if name != OUTPUT}
+        shown = replace(example, inputs=inputs, expected=example.meta[EXPECTED])  # people's answer is not for its eyes
+        judge, output = self.having(candidate), example.inputs.get(OUTPUT)
+        given = [await judge.verdict(shown, output, lm) for _ in range(self.repeats)]
+        return [one.answer if judge.criteria else {ONLY: one.answer} for one in given]
+
+
+def rubrics(judge: Judge) -> Mapping[str, str]:
+    """A judge's texts by component: that of each criterion, or of its one question."""
+    return {name or RUBRIC: one.rubric for name, one in judge.asked.items()}
+
+
+def answers_of(judge: Judge) -> Mapping[str, Answer]:
+    """What a judge may answer, by criterion."""
+    return {name: one.scale for name, one in judge.asked.items()}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A metric: how near a judge's first answers are to people's; between ordered answers the distance counts."""
+
+    answers: Mapping[str, Answer]
+
+    @property
+    def fingerprint(self) -> str:
+        return "agreement with people"
+
+    @property
+    def binary(self) -> bool:
+        return len(self.answers) == 1 and all(answer.level in ("binary", "nominal") for answer in self.answers.values())
+
+    async def score(self, example: Example, rollout: Rollout, lm: Session) -> Score:
+        first = rollout.output[0]
+        near = {name: self._near(name, first[name], said) for name, said in example.expected.items()}
+        lessons = [self._lesson(name, first[name], said, example) for name, said in example.expected.items()]
+        mean = sum(near.values()) / len(near)
+        feedback = "\n".join(filter(None, lessons)) or "People agree."
+        parts = {name: value for name, value in near.items() if name != ONLY}
+        blamed = {name: text for name, text in zip(near, lessons, strict=True) if text and name != ONLY}
+        return Score(mean, feedback, parts, blamed if len(near) > 1 else {})
+
+    def _near(self, name: str, said: Value, wanted: Value) -> float:
+        answer = self.answers[name]
+        if answer.level in ("binary", "nominal"):
+            return float(said == wanted)
+        return 1.0 - abs(answer.score(said) - answer.score(wanted))
+
+    def _lesson(self, name: str, said: Value, wanted: Value, example: Example) -> str:
+        if said == wanted:
+            return ""
+        about = f"{name}: " if name != ONLY else ""
+        reasons = " ".join(f"They say: {reason}" for reason in example.meta[REASONS])
+        return f"{about}the judge's answer is {said}, people's is {wanted}. {reasons}".strip()

@@ -1,0 +1,173 @@
+"""What people said about outputs: one item a row, with the answer that they agree on and each rater's own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from promptopt.config.judge import LabelSettings
+from promptopt.core.example import Example, with_ids
+from promptopt.data import Dataset
+from promptopt.errors import ConfigError, DataError
+from promptopt.judges.answers import Answer, Value
+
+ONLY = ""
+"""Stands for the one question of a judge without criteria."""
+OUTPUT, EXPECTED, REASONS = "judged output", "its expected answer", "raters' reasons"
+"""Where an item keeps what was judged (an input), the answer it should have been, and why people said so."""
+
+Said = Mapping[str, Value]
+"""Answers by criterion; those of a judge without criteria stand under ONLY."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Items that people have judged."""
+
+    items: tuple[Example, ...]
+    """In the order of the file; `expected` has what people agree on, by criterion, without those that are tied."""
+    ratings: Mapping[str, Mapping[str, Said]]
+    """By item and rater, what each said."""
+    tied: int
+    """Answers left out because as many people said one thing as another."""
+    slices: Mapping[str, Mapping[str, str]]
+    """By column, the value of each item."""
+
+    @property
+    def raters(self) -> int:
+        return len({rater for said in self.ratings.values() for rater in said})
+
+
+@dataclass(frozen=True, slots=True)
+class _Rating:
+    """One line of the file."""
+
+    item: str
+    rater: str | None
+    said: Said
+    row: Example
+
+
+def read_labels(settings: LabelSettings, base: Path, answers: Mapping[str, Answer]) -> Labels:
+    """The labels in a file, each read strictly as an answer of the judge.
+
+    Raises DataError with the row for a label that is no answer, for a rater who says two things of one item, and where
+    no row has a label; ConfigError where the columns do not fit the judge's criteria.
+    """
+    columns = _label_columns(settings, answers)
+    path = base / settings.path
+    rows = Dataset.read(path, inputs=settings.inputs).examples
+    single = (settings.output, settings.expected, settings.rater, settings.id, settings.reason)
+    for needed in filter(None, [*columns.values(), *single, *settings.slices]):
+        if needed not in rows[0].inputs and needed not in rows[0].meta:
+            raise DataError(f"there is no column {needed!r}, which labels names", file=str(path), column=needed)
+    ratings = [
+        _Rating(_item(row, settings), _rater(row, settings), said, row)
+        for number, row in enumerate(rows, 1)
+        if (said := _said(row, columns, answers, str(path), number))
+    ]
+    if not ratings:
+        raise DataError(f"no row has a label in {', '.join(columns.values())}", file=str(path))
+    by_item: dict[str, list[_Rating]] = {}
+    for rating in ratings:
+        by_item.setdefault(rating.item, []).append(rating)
+    said_by = [_by_rater(found, str(path)) for found in by_item.values()]
+    agreed = [consensus(said.values(), answers) for said in said_by]
+    made = [_example(found, said, settings) for found, said in zip(by_item.values(), agreed, strict=True)]
+    items = tuple(made if settings.id else with_ids(made))
+    return Labels(
+        items=items,
+        ratings={item.id: said for item, said in zip(items, said_by, strict=True)},
+        tied=sum(len(answers) - len(said) for said in agreed),
+        slices={
+            column: {item.id: str(_cell(item, column)) for item in items if _cell(item, column) is not None}
+            for column in settings.slices
+        },
+    )
+
+
+def consensus(said: Iterable[Said], answers: Mapping[str, Answer]) -> Said:
+    """What most people say; of ordered answers the median, the lower of two. A tie has no consensus."""
+    every = list(said)
+    agreed: dict[str, Value] = {}
+    for name, answer in answers.items():
+        given = [one[name] for one in every if name in one]
+        ranked = Counter(given).most_common(2)
+        if given and answer.level in ("ordinal", "interval"):
+            agreed[name] = sorted(given, key=answer.score)[(len(given) - 1) // 2]
+        elif ranked and (len(ranked) == 1 or ranked[0][1] > ranked[1][1]):
+            agreed[name] = ranked[0][0]
+    return agreed
+
+
+def _label_columns(settings: LabelSettings, answers: Mapping[str, Answer]) -> dict[str, str]:
+    """The column of each criterion's labels."""
+    label = settings.label
+    if isinstance(label, Mapping):
+        columns = dict(label)
+    elif isinstance(label, str) and len(answers) == 1:
+        columns = dict.fromkeys(answers, label)
+    else:
+        columns = {column: column for column in ([label] if isinstance(label, str) else label)}
+    if columns.keys() != answers.keys():
+        wanted = "one column" if list(answers) == [ONLY] else f"a column for each criterion: {', '.join(answers)}"
+        raise ConfigError(f"labels.label must name {wanted}", key="labels.label")
+    return columns
+
+
+def _said(row: Example, columns: Mapping[str, str], answers: Mapping[str, Answer], file: str, number: int) -> Said:
+    """A line's labels; an empty cell is none."""
+    said: dict[str, Value] = {}
+    for name, column in columns.items():
+        value = _cell(row, column)
+        if value is None or (isinstance(value, str) and not value.strip()):
+            continue
+        try:
+            said[name] = answers[name].from_text(value) if isinstance(value, str) else answers[name].read(value)
+        except ValueError as error:
+            raise DataError(
+                f"the label in {column!r} is no answer of this judge: {error}", file=file, row=number, column=column,
+                unit="row",
+            ) from None  # fmt: skip
+    return said
+
+
+def _by_rater(found: Sequence[_Rating], file: str) -> dict[str, Said]:
+    """Each rater's answers to one item; raters without a name are numbered."""
+    named: dict[str, Said] = {}
+    for place, rating in enumerate(found, 1):
+        rater = rating.rater or f"rater {place}"
+        if named.get(rater, rating.said) != rating.said:
+            raise DataError(f"rater {rater!r} gives two different labels to item {rating.item!r}", file=file)
+        named[rater] = rating.said
+    return named
+
+
+def _example(found: Sequence[_Rating], agreed: Said, settings: LabelSettings) -> Example:
+    """The item of these lines."""
+    row = found[0].row
+    reasons = [str(reason) for one in found if settings.reason and (reason := _cell(one.row, settings.reason))]
+    judged = {OUTPUT: _cell(row, settings.output)} if settings.output else {}
+    meta = {**row.meta, EXPECTED: _cell(row, settings.expected), REASONS: reasons}
+    return Example(found[0].item if settings.id else "", {**row.inputs, **judged}, dict(agreed), meta=meta)
+
+
+def _rater(row: Example, settings: LabelSettings) -> str | None:
+    return None if settings.rater is None else str(_cell(row, settings.rater))
+
+
+def _item(row: Example, settings: LabelSettings) -> str:
+    """What rows of the same item share."""
+    if settings.id is not None:
+        return str(_cell(row, settings.id))
+    return f"{row.inputs_digest} {_cell(row, settings.output)}"
+
+
+def _cell(row: Example, column: str | None) -> Any:
+    """A row's value in a column; None where it has none."""
+    if column is None:
+        return None
+    return row.inputs[column] if column in row.inputs else row.meta.get(column)

@@ -1,0 +1,83 @@
+"""Outputs of a sealed test for people to judge, blind to which prompt made them, and what they said of them.
+
+A judge's mistakes do not favour both prompts alike. People's labels on a random part of the test rows say how far they
+favour one, and the verdict is corrected by that much (prediction-powered inference, see `stats.ppi`).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from random import Random
+
+from promptopt.core.example import Example, text_of
+from promptopt.core.rollout import Rollout
+from promptopt.data import Dataset
+from promptopt.errors import DataError, UserError
+from promptopt.judges.answers import Answer
+
+LINE, OUTPUT, LABEL, REASON = "line", "output", "label", "reason"
+"""Columns of a sheet beside the row's inputs: what identifies a line, what is judged, and what people fill in."""
+
+Scores = Mapping[str, tuple[float, float]]
+"""By row, what people think of the baseline's output and of the best candidate's."""
+
+
+def sheet(rows: Sequence[Example], rollouts: Iterable[Rollout], most: int, seed: int) -> str:
+    """A CSV with both prompts' outputs on `most` rows that are drawn at random, in random order.
+
+    Raises UserError where there are no rows on which both have an output.
+    """
+    outputs: dict[str, list[Rollout]] = {}
+    for rollout in rollouts:
+        if rollout.failure is None:
+            outputs.setdefault(rollout.example_id, []).append(rollout)
+    both = [row for row in rows if len(outputs.get(row.id, ())) == 2]
+    if not both:
+        raise UserError("there is nothing to label: the sealed test has not run, or every row of it failed")
+    rng = Random(f"{seed}/sheet")
+    chosen = rng.sample(both, min(most, len(both)))
+    lines = [(row, rollout) for row in chosen for rollout in outputs[row.id]]
+    rng.shuffle(lines)
+    written = io.StringIO()
+    table = csv.writer(written, lineterminator="\n")
+    table.writerow([LINE, *(f"input: {name}" for name in rows[0].inputs), OUTPUT, LABEL, REASON])
+    for row, rollout in lines:
+        inputs = [text_of(value) for value in row.inputs.values()]
+        table.writerow([line_of(rollout), *inputs, text_of(rollout.output), "", ""])
+    return written.getvalue()
+
+
+def read_sheet(path: Path, answer: Answer, rollouts: Iterable[Rollout], baseline: str) -> Scores:
+    """What people said, as scores of the rows whose both outputs they judged.
+
+    Raises DataError, with the row, for a line of another run and a label that is no answer; UserError for no label.
+    """
+    known = {line_of(rollout): rollout for rollout in rollouts}
+    found: dict[str, dict[bool, float]] = {}
+    for number, row in enumerate(Dataset.read(path, inputs=LINE).examples, 1):
+        label = text_of(row.meta.get(LABEL, "")).strip()
+        rollout = known.get(str(row.inputs[LINE]))
+        if rollout is None:
+            raise DataError(
+                f"{row.inputs[LINE]!r} is no line of this run's sheet", file=str(path), row=number, unit="row"
+            )
+        if not label:
+            continue
+        try:
+            value = answer.score(answer.from_text(label))
+        except ValueError as error:
+            raise DataError(f"the label is no answer: {error}", file=str(path), row=number, unit="row") from None
+        found.setdefault(rollout.example_id, {})[rollout.candidate_id == baseline] = value
+    scores = {row: (said[True], said[False]) for row, said in found.items() if len(said) == 2}
+    if not scores:
+        raise UserError(f"{path} has no row whose two outputs both have a label")
+    return scores
+
+
+def line_of(rollout: Rollout) -> str:
+    """What a line of a sheet is called: it does not tell which prompt made the output."""
+    return hashlib.blake2b(f"{rollout.candidate_id}/{rollout.example_id}".encode(), digest_size=6).hexdigest()

@@ -1,0 +1,359 @@
+"""`promptopt judge calibrate` and `align`, whole: a judge behind a server, labels in files, what is said of them."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from aiohttp import web
+
+from promptopt.api import align, calibrate, optimize
+from promptopt.config import JudgeConfig, load
+from promptopt.errors import ConfigError, DataError
+from promptopt.testing.faulty import Behaviour, FaultyServer, completion, used
+from world import ANIMALS, TEAMS, draw, team_of, write_job
+
+RUBRIC = "Is the team the right one for the ticket?"
+
+
+def items(n: int) -> Iterator[dict[str, str]]:
+    """Tickets with a team that somebody named; people know whether it is the right one."""
+    for number in range(n):
+        animal = ANIMALS[int(draw("animal", number) * len(ANIMALS))]
+        team = team_of(animal) if draw("right", number) < 0.5 else TEAMS[int(draw("wrong", number) * len(TEAMS))]
+        yield {
+            "id": f"i{number}",
+            "text": f"Ticket {number} is about the {animal}.",
+            "team": team,
+            "fits": "yes" if team == team_of(animal) else "no",
+            "why": f"{animal} goes to {team_of(animal)}",
+            "kind": "bird" if animal in ("heron", "raven", "crane") else "other",
+        }
+
+
+def judging(body: Mapping[str, Any]) -> str:
+    """A judge that knows the animals whose rule its rubric states, and guesses the others."""
+    system, shown = body["messages"][0]["content"], body["messages"][1]["content"]
+    animal = re.findall(r"about the (\w+)", shown)[-1]
+    team = next(team for team in TEAMS if re.search(rf"^{team}$", shown, re.MULTILINE))
+    right = team == team_of(animal) if f"{animal} goes to" in system else draw("guess", shown) < 0.5
+    return json.dumps({"reason": f"It is about the {animal}.", "verdict": "yes" if right else "no"})
+
+
+def reflecting(body: Mapping[str, Any]) -> str:
+    """States the rules that raters' reasons give and the rubric lacks."""
+    text = "\n".join(message["content"] for message in body["messages"])
+    known = text[: text.find("Wanted")] if "Wanted" in text else ""
+    found = sorted(set(re.findall(r"They say: (\w+ goes to \w+)", text)) - set(re.findall(r"\w+ goes to \w+", known)))
+    rules = found[:2] or ["Look closely at the team."]
+    if (body.get("response_format") or {}).get("json_schema"):
+        return json.dumps({"why": "it does not know the teams", "rules": rules})
+    return "```\n" + "\n".join([RUBRIC, *rules]) + "\n```"
+
+
+def behave(judge: Any = judging) -> Behaviour:
+    async def answer(_request: web.Request, body: Mapping[str, Any]) -> web.StreamResponse:
+        text = reflecting(body) if "reflect" in body["model"] else judge(body)
+        return web.json_response(completion(text, usage=used(100, 20)))
+
+    return answer
+
+
+def write(folder: Path, base_url: str, rows: Sequence[Mapping[str, str]] | None = None, **changes: Any) -> Path:
+    """A judge's config in `folder`, with labels beside it."""
+    given = list(rows if rows is not None else items(120))
+    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, given[0].keys())
+        table.writeheader()
+        table.writerows(given)
+    model = {"api_base": base_url, "price": {"input": 1.0, "output": 2.0}, "timeout": 5.0}
+    config: dict[str, Any] = {
+        "name": "teams",
+        "judge": {"type": "judge", "lm": "openai/judge", "rubric": RUBRIC, "lm_args": {"max_tokens": 100}},
+        "labels": {"path": "labels.csv", "inputs": ["text"], "output": "team", "label": "fits", "reason": "why"},
+        "run": {"dir": "runs/teams", "concurrency": 8},
+        "lms": {"openai/judge": model, "openai/reflect": model},
+    }
+    path = folder / "judge.yaml"
+    path.write_text(json.dumps({**config, **changes}), encoding="utf-8")
+    return path
+
+
+WHO = {"rater": "who", "id": "id"}
+ALIGNING = {
+    "split": {"train": 60, "val": 60, "test": 120, "seed": 0},
+    "reflection": {"lm": "openai/reflect", "lm_args": {"max_tokens": 300}},
+    "budget": {"rollouts": 700},
+}
+
+
+def judge_config(path: Path) -> JudgeConfig:
+    return load(path, kind=JudgeConfig)
+
+
+class TestCalibrate:
+    async def test_the_command_measures_writes_and_prints(self, tmp_path: Path) -> None:
+        async with FaultyServer(behave()) as server:
+            labels = {"path": "labels.csv", "inputs": ["text"], "output": "team", "label": "fits", "slices": ["kind"]}
+            path = write(tmp_path, server.base_url, labels=labels)
+            done = await command("judge", "calibrate", str(path), "--out", str(tmp_path / "out"))
+        assert done.exit_code == 0, done.output
+        written = json.loads((tmp_path / "out" / "calibration.json").read_text())
+        right = [row["fits"] == json.loads(judging(asked))["verdict"] for row, asked in said(server)]
+        assert written["accuracy"]["value"] == pytest.approx(sum(right) / 120)
+        low, high = written["accuracy"]["ci"]
+        assert low < written["accuracy"]["value"] < high
+        assert (written["n"], written["raters"], written["missing"]) == (120, 1, 0)
+        assert {"kappa", "balanced_accuracy", "weighted_kappa", "alpha"} <= written.keys()
+        assert sum(map(sum, (row.values() for row in written["confusion"].values()))) == 120
+        assert len(written["disagreements"]) == 120 - sum(right)
+        assert {one["name"] for one in written["bias_by_slice"]["kind"]} == {"bird", "other"}
+        assert written["certificate"].keys() == {"hash", "judge", "created"}
+        assert f"{written['accuracy']['value']:.3f}" in done.output
+        assert "People and the judge disagree" in done.output
+
+    async def test_the_label_is_never_shown_to_the_judge(self, tmp_path: Path) -> None:
+        rows = [{**row, "fits": "yes", "why": "CANARY"} for row in items(8)] + [
+            {**row, "fits": "no", "why": "CANARY"} for row in items(16)
+        ][8:]
+        async with FaultyServer(behave()) as server:
+            await asyncio.to_thread(calibrate, judge_config(write(tmp_path, server.base_url, rows)))
+        assert server.calls == 16
+        assert not any("CANARY" in json.dumps(body) for body in server.bodies)
+
+    async def test_the_same_again_pays_for_nothing(self, tmp_path: Path) -> None:
+        async with FaultyServer(behave()) as server:
+            config = judge_config(write(tmp_path, server.base_url))
+            first = await asyncio.to_thread(calibrate, config)
+            calls = server.calls
+            again = await asyncio.to_thread(calibrate, config)
+        assert server.calls == calls == 120
+        assert again.by_criterion == first.by_criterion
+
+    async def test_answers_that_cannot_be_read_are_missing_and_not_wrong(self, tmp_path: Path) -> None:
+        def broken(body: Mapping[str, Any]) -> str:
+            return "I would say yes." if "heron" in json.dumps(body) else judging(body)
+
+        async with FaultyServer(behave(broken)) as server:
+            made = await asyncio.to_thread(calibrate, judge_config(write(tmp_path, server.base_url)))
+        herons = sum("heron" in row["text"] for row in items(120))
+        assert made.missing == herons > 0
+        assert made.n == 120 - herons
+        assert server.calls == 120 + 2 * herons
+
+    async def test_asking_again_measures_how_far_it_agrees_with_itself(self, tmp_path: Path) -> None:
+        asked = iter(range(10**6))
+
+        def fickle(body: Mapping[str, Any]) -> str:
+            return json.dumps({"reason": "so", "verdict": "yes" if next(asked) % 3 else "no"})
+
+        async with FaultyServer(behave(fickle)) as server:
+            made = await asyncio.to_thread(
+                calibrate, judge_config(write(tmp_path, server.base_url, list(items(30)), repeats=3))
+            )
+        assert server.calls == 90
+        consistency = made.by_criterion[""].consistency
+        assert consistency.value is not None
+        assert consistency.value < 0.9
+
+    async def test_several_raters_are_taken_together_and_ties_left_out(self, tmp_path: Path) -> None:
+        rows: list[dict[str, str]] = []
+        for row in items(30):
+            other = "no" if row["fits"] == "yes" else "yes"
+            tied = row["id"] in ("i1", "i2")
+            rows += [{**row, "who": "ann"}, {**row, "who": "ben"}]
+            rows += [{**row, "who": "cy", "fits": other}, {**row, "who": "dee", "fits": other if tied else row["fits"]}]
+        labels = {"path": "labels.csv", "inputs": ["text"], "output": "team", "label": "fits"} | WHO
+        async with FaultyServer(behave()) as server:
+            made = await asyncio.to_thread(
+                calibrate, judge_config(write(tmp_path, server.base_url, rows, labels=labels))
+            )
+        assert (made.raters, made.tied, made.n) == (4, 2, 28)
+        people = made.by_criterion[""].people_alpha.value
+        assert people is not None
+        assert people < 0.5
+        assert server.calls == 28
+
+    async def test_several_criteria_are_measured_one_by_one(self, tmp_path: Path) -> None:
+        def both(body: Mapping[str, Any]) -> str:
+            shown = body["messages"][1]["content"]
+            polite = {"reason": "so", "verdict": 1 + int(draw("p", shown) * 5)}
+            return json.dumps({"right": json.loads(judging(body)), "polite": polite})
+
+        judge = {
+            "type": "judge",
+            "lm": "openai/judge",
+            "criteria": {
+                "right": {"rubric": RUBRIC, "answer": "yes_no"},
+                "polite": {"rubric": "How polite is it?", "answer": "1-5"},
+            },
+            "lm_args": {"max_tokens": 100},
+        }
+        rows = [{**row, "manners": str(1 + int(draw("m", row["id"]) * 5))} for row in items(40)]
+        label = {"right": "fits", "polite": "manners"}
+        labels = {"path": "labels.csv", "inputs": ["text"], "output": "team", "label": label}
+        async with FaultyServer(behave(both)) as server:
+            made = await asyncio.to_thread(
+                calibrate, judge_config(write(tmp_path, server.base_url, rows, judge=judge, labels=labels))
+            )
+        assert made.by_criterion["right"].weighted_kappa.value is None
+        assert made.by_criterion["polite"].weighted_kappa.value is not None
+        written = json.loads((tmp_path / "runs/teams/calibration.json").read_text())
+        assert written["criteria"]["polite"]["n"] == 40
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"fits": "perhaps"}, "row 1: the label in 'fits' is no answer of this judge: \"perhaps\" is not"),
+            ({"fits": ""}, None),
+        ],
+    )
+    async def test_a_label_that_is_no_answer_is_told_with_its_row(
+        self, change: dict[str, str], message: str | None, tmp_path: Path
+    ) -> None:
+        rows = [{**row, **change} if number == 0 else row for number, row in enumerate(items(10))]
+        async with FaultyServer(behave()) as server:
+            config = judge_config(write(tmp_path, server.base_url, rows))
+            if message is None:  # an empty cell is no label
+                assert (await asyncio.to_thread(calibrate, config)).n == 9
+                return
+            with pytest.raises(DataError, match=re.escape(message)):
+                await asyncio.to_thread(calibrate, config)
+        assert server.calls == 0
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"judge": {"type": "exact_match"}}, "judge.type must be a judge"),
+            ({"labels": {"path": "labels.csv", "inputs": ["text"], "label": "fit"}}, "column 'fit'"),
+            ({"labels": {"path": "labels.csv", "inputs": ["txt"], "label": "fits"}}, "txt"),
+            ({"labels": {"path": "labels.csv", "inputs": ["text"], "label": "fits", "rater": "who"}}, "'who'"),
+            ({"repeats": 0}, "repeats"),
+        ],
+    )
+    async def test_what_cannot_work_is_said_before_anything_is_spent(
+        self, changes: dict[str, Any], message: str, tmp_path: Path
+    ) -> None:
+        async with FaultyServer(behave()) as server:
+            path = write(tmp_path, server.base_url, **changes)
+            done = await command("judge", "calibrate", str(path))
+        assert done.exit_code == 2
+        assert message in done.output
+        assert server.calls == 0
+
+    async def test_raters_who_contradict_themselves_are_named(self, tmp_path: Path) -> None:
+        first, *rest = items(10)
+        rows = [{**first, "who": "ann"}, {**first, "fits": "no" if first["fits"] == "yes" else "yes", "who": "ann"}]
+        rows += [{**row, "who": "ann"} for row in rest]
+        labels = {"path": "labels.csv", "inputs": ["text"], "output": "team", "label": "fits"} | WHO
+        with pytest.raises(DataError, match="rater 'ann' gives two different labels to item 'i0'"):
+            await asyncio.to_thread(
+                calibrate, judge_config(write(tmp_path, "http://127.0.0.1:9/v1", rows, labels=labels))
+            )
+
+
+class TestAlign:
+    async def test_a_rubric_learns_from_people_and_is_tested_on_held_out_labels(self, tmp_path: Path) -> None:
+        async with FaultyServer(behave()) as server:
+            made = await asyncio.to_thread(
+                align, judge_config(write(tmp_path, server.base_url, list(items(240)), **ALIGNING))
+            )
+        assert made.result.verdict == "PROMOTE"
+        before, after = (arm[""].accuracy.value for arm in (made.before, made.after))
+        assert before is not None
+        assert after is not None
+        assert after > before + 0.1
+        assert "goes to" in made.recommended.rubric
+        written = json.loads((tmp_path / "runs/teams-align/aligned.json").read_text())
+        assert written["recommended"] == {"rubric": made.recommended.rubric}
+        assert made.after[""].n == 120
+
+    async def test_the_command_prints_both_and_the_verdict(self, tmp_path: Path) -> None:
+        async with FaultyServer(behave()) as server:
+            path = write(tmp_path, server.base_url, list(items(240)), **ALIGNING)
+            done = await command("judge", "align", str(path))
+        assert done.exit_code == 0, done.output
+        assert "PROMOTE" in done.output
+        assert "Agreement on 120 held-out labels" in done.output
+
+    async def test_it_says_what_is_missing(self, tmp_path: Path) -> None:
+        done = await command("judge", "align", str(write(tmp_path, "http://127.0.0.1:9/v1")))
+        assert done.exit_code == 2
+        assert "judge align needs split" in done.output
+
+
+class TestTrust:
+    """What a run's verdict says of the judge that scored it."""
+
+    @staticmethod
+    async def verdict_of(folder: Path, calibration: str | None, **change: Any) -> Any:
+        def scores(body: Mapping[str, Any]) -> str:
+            if "judge" not in body["model"]:
+                return answer_ticket(body)
+            return judging(body)
+
+        async with FaultyServer(behave(scores)) as server:
+            config = judge_config(write(folder, server.base_url))
+            await asyncio.to_thread(calibrate, config, folder / "trust")
+            judge = {**config.judge, **change, **({"calibration": calibration} if calibration else {})}
+            model = {"api_base": server.base_url, "price": {"input": 1.0, "output": 2.0}}
+            lms = dict.fromkeys(("openai/student", "openai/reflect", "openai/judge"), model)
+            job = write_job(folder, server.base_url, metric=judge, lms=lms, budget={"rollouts": 320})
+            return await asyncio.to_thread(optimize, job)
+
+    async def test_a_judge_without_a_calibration_is_named_as_unchecked(self, tmp_path: Path) -> None:
+        result = await self.verdict_of(tmp_path, None)
+        assert [known.state for known in result.trust] == ["never"]
+        assert "Nobody has checked the judge (openai/judge) against people" in result.reasons[-1]
+
+    async def test_one_with_a_calibration_says_how_far_it_agrees(self, tmp_path: Path) -> None:
+        result = await self.verdict_of(tmp_path, "trust")
+        assert [known.state for known in result.trust] == ["calibrated"]
+        assert re.search(r"agrees with people on \d+ % of 120 rows", result.reasons[-1])
+
+    async def test_one_that_has_changed_since_is_stale(self, tmp_path: Path) -> None:
+        result = await self.verdict_of(tmp_path, "trust", rubric="Is it right?")
+        assert [known.state for known in result.trust] == ["stale"]
+        assert "have changed since" in result.reasons[-1]
+        written = json.loads((tmp_path / "runs/tickets/result.json").read_text())
+        assert written["judges"][0]["state"] == "stale"
+        assert result.reasons[-1] in written["reasons"]
+
+    async def test_a_calibration_that_is_none_is_refused_before_anything_is_spent(self, tmp_path: Path) -> None:
+        (tmp_path / "trust.json").write_text("{}")
+        for said, message in (("trust.json", "is no calibration"), ("nowhere.json", "cannot be read")):
+            metric = {"type": "judge", "lm": "openai/student", "rubric": RUBRIC, "calibration": said}
+            with pytest.raises(ConfigError, match=message):
+                optimize(write_job(tmp_path, "http://127.0.0.1:9/v1", metric=metric))
+
+
+def answer_ticket(body: Mapping[str, Any]) -> str:
+    return TEAMS[int(draw("team", body["messages"][-1]["content"]) * len(TEAMS))]
+
+
+def said(server: FaultyServer) -> Iterator[tuple[dict[str, str], Mapping[str, Any]]]:
+    """Each labelled item with what the judge was asked of it."""
+    asked = {re.findall(r"Ticket (\d+) is", body["messages"][1]["content"])[-1]: body for body in server.bodies}
+    for number, row in enumerate(items(120)):
+        yield row, asked[str(number)]
+
+
+class Done(NamedTuple):
+    exit_code: int | None
+    output: str
+
+
+async def command(*words: str) -> Done:
+    run = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "from promptopt.cli import main; main()", *words,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    shown, _ = await run.communicate()
+    return Done(run.returncode, shown.decode())
