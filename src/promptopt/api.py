@@ -22,12 +22,13 @@ from promptopt.config.settings import BudgetSettings, RunSettings, StrategySetti
 from promptopt.core.budget import Budget
 from promptopt.core.candidate import Candidate
 from promptopt.core.split import Split, inputs_digest
-from promptopt.errors import ConfigError, LedgerCorrupt, RunChanged
-from promptopt.execute.optimization import Optimization
+from promptopt.errors import ConfigError, LedgerCorrupt, RunChanged, UserError
+from promptopt.execute.optimization import TEST_STEP, Optimization
 from promptopt.execute.progress import Silent, Watch
 from promptopt.execute.runner import Bench, Halted, Runner
 from promptopt.job import Job, from_objects
 from promptopt.judge_job import Measuring, aligning, measuring
+from promptopt.judges.sheet import FEWEST_LABELS, read_sheet, scale_of, sheet
 from promptopt.judges.trust import CALIBRATION, trust_in
 from promptopt.lm.gateway import Gateway
 from promptopt.lm.message import Scope
@@ -49,7 +50,7 @@ from promptopt.store.run_dir import LEDGER, RESULT, check_openings, count_openin
 
 T = TypeVar("T")
 
-__all__ = ["align", "calibrate", "compare", "evaluate", "optimize", "plan"]
+__all__ = ["align", "calibrate", "compare", "correct", "evaluate", "label_sheet", "optimize", "plan"]
 
 AnyMetric = Metric | Callable[..., Any] | str | Mapping[str, Any]
 
@@ -330,6 +331,39 @@ def align_job(work: Measuring, watch: Watch) -> Alignment:
         made = alignment(work.judge, work.labels, result, list(ledger.rollouts("test")))
     write_json(work.job.directory / ALIGNED, made.to_json())
     return made
+
+
+def label_sheet(config: Config | str | Path, rows: int = 100, run_dir: str | Path | None = None) -> str:
+    """A CSV for people to label: both prompts' outputs on `rows` random rows of a finished run's sealed test, blind."""
+    job = _finished(config, run_dir)
+    with reading(job.directory) as ledger:
+        return sheet(job.split.test, ledger.rollouts("test"), rows, job.run.seed)
+
+
+def correct(config: Config | str | Path, labels: str | Path, run_dir: str | Path | None = None) -> Result:
+    """The run's verdict, corrected by what people wrote into a `label_sheet`. Every set of labels is another opening.
+
+    Raises UserError for labels that cannot be read or are too few, and RunLocked while the run is at work.
+    """
+    job = _finished(config, run_dir)
+    with locked(job.directory), closing(_open_ledger(job, Silent())) as ledger:
+        scale = scale_of(job.metric)
+        scores = read_sheet(Path(labels), scale, list(ledger.rollouts("test")), job.baseline.id)
+        if len(scores) < FEWEST_LABELS:
+            raise UserError(f"{labels} has both labels of {len(scores)} rows; at least {FEWEST_LABELS} are needed")
+        ledger.append("labels", TEST_STEP, {"scores": scores})
+        result = read_result(ledger, job.directory)
+        result.save(job.directory)
+        return result
+
+
+def _finished(config: Config | str | Path, run_dir: str | Path | None) -> Job:
+    """The job whose finished run is to be labelled."""
+    job = Job.from_config(config if isinstance(config, Config) else load(config))
+    job = job if run_dir is None else replace(job, directory=Path(run_dir))
+    if not rebuild(job.directory).opened:
+        raise UserError(f"{job.directory} has not opened its sealed test, so there is nothing to label")
+    return job
 
 
 def _judge_config(given: JudgeConfig | str | Path) -> JudgeConfig:

@@ -258,7 +258,10 @@ def _judged(ledger: Ledger, opened: Mapping[str, Any], seed: int) -> Verdict:
     pairs = [
         Pair(row, values.get(("baseline", row)), values.get(("best", row)), group) for row, group in opened["rows"]
     ]
-    return judge_test(pairs, binary=opened["binary"], opening=opened["opening"], seed=seed)
+    labels = ledger.events("labels")
+    people = {row: (said[0], said[1]) for row, said in labels[-1].body["scores"].items()} if labels else None
+    opening = opened["opening"] + len(labels)  # every set of labels is another look at the same rows
+    return judge_test(pairs, binary=opened["binary"], opening=opening, seed=seed, people=people)
 
 
 def describe(candidate: Candidate) -> dict[str, Any]:

@@ -380,7 +380,7 @@ class TestInAConfig:
             ),
             (
                 {"scorer": "Guidelines", "options": {"guideline": "x"}},
-                r"options\.guideline is not an option.*guidelines\?",
+                r"options\.guideline is not known to .*guidelines\?",
             ),
             ({"scorer": "Safety", "options": {"model": "x"}}, r"metric\.options\.model: say the model as lm"),
             ({"scorer": "Safety", "scrorer": 1}, r"metric\.scrorer is not a setting. Did you mean scorer"),
@@ -388,6 +388,7 @@ class TestInAConfig:
             ({}, r"metric\.scorer is missing"),
             ({"scorer": "my.py:nobody"}, r"metric\.scorer: 'my.py:nobody': there is no function nobody"),
             ({"scorer": "my.py:plain"}, r"metric\.scorer is a function, not a scorer"),
+            ({"scorer": "Safety", "fields": {"guideline": "text"}}, r"metric\.fields\.guideline is not known to"),
             ({"scorer": "Safety", "answer": "1..5"}, r"metric\.answer: an answer is"),
             ({"scorer": "Safety", "lm_args": {"api_key": "x"}, "lm": "openai/j"}, r"must not set api_key"),
             ({"scorer": "make_judge", "options": {"instructions": "x"}}, r"metric\.lm is missing"),
@@ -431,6 +432,7 @@ class TestInAConfig:
         again = MLflowMetric(Guidelines(guidelines=["a"]), "openai/a")
         assert again.fingerprint == made[4].fingerprint
 
+    @pytest.mark.slow
     def test_the_fingerprint_holds_in_another_process(self) -> None:
         code = (
             "from promptopt.metrics.build import build; from pathlib import Path; "

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from promptopt.core.sealed import ALPHA, Pair, TestResult, level_of, measure
+from promptopt.core.sealed import ALPHA, Pair, PeopleScores, TestResult, level_of, measure
 from promptopt.stats.power import detectable_gain, detectable_gain_graded
 
 Outcome = Literal["PROMOTE", "REJECT", "INCONCLUSIVE"]
@@ -38,19 +38,26 @@ class Trust:
 
 
 def judge_test(
-    pairs: Sequence[Pair], *, binary: bool, opening: int = 1, seed: int = 0, max_missing: float = 0.1
+    pairs: Sequence[Pair],
+    *,
+    binary: bool,
+    opening: int = 1,
+    seed: int = 0,
+    max_missing: float = 0.1,
+    people: PeopleScores | None = None,
 ) -> Verdict:
     """The verdict on the sealed test's rows, whose order does not matter.
 
     `binary` is what the metric declares; it is believed only while every compared score is 0 or 1. Rows that share a
     group are averaged first, a row without a group stands alone. More than `max_missing` of the rows without a score
-    in one arm, fewer than 10 groups, or no row at all is INCONCLUSIVE.
+    in one arm, fewer than 10 groups, or no row at all is INCONCLUSIVE. With `people`, the scores are a judge's, and
+    what people said on a random part of the rows corrects the difference.
 
     Raises ValueError for a repeated example, a score outside [0, 1], or an opening below 1.
     """
     if not pairs:
         return no_test_rows()
-    test = measure(pairs, binary=binary, opening=opening, seed=seed)
+    test = measure(pairs, binary=binary, opening=opening, seed=seed, people=people)
     if test is None:
         return Verdict(
             "INCONCLUSIVE",
@@ -121,6 +128,13 @@ def _summary(test: TestResult) -> str:
     best, baseline = f"{test.best:.{digits}f}", f"{test.baseline:.{digits}f}"
     rows = f"{test.n:,} unseen rows" if test.groups is None else f"{test.n:,} unseen rows in {test.groups} groups"
     low, high = (f"{end:+.{digits}f}" for end in test.ci)
+    if test.labelled is not None:
+        units = "rows" if test.groups is None else "groups"
+        return (
+            f"people's labels on {test.labelled:,} of {test.units:,} unseen {units} "
+            f"make the judge's {best} against {baseline} a difference of {test.diff:+.{digits}f} "
+            f"({100 * (1 - test.alpha):.4g} % interval {low} to {high})."
+        )
     return (
         f"the new prompt scored {best} against {baseline} on {rows} "
         f"(difference {test.diff:+.{digits}f}, {100 * (1 - test.alpha):.4g} % interval {low} to {high})."

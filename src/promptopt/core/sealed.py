@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,10 @@ from promptopt.stats.power import (
     rows_needed,
     rows_needed_graded,
 )
+from promptopt.stats.ppi import prediction_powered_mean
 
+PeopleScores = Mapping[str, tuple[float, float]]
+"""By row, what people think of the baseline's output and of the best candidate's."""
 ALPHA = 0.05
 """Two-sided error of the first opening of a test split."""
 
@@ -76,6 +80,8 @@ class TestResult:
     """Whether rows were counted as right or wrong, rather than graded."""
     differing: int
     """Compared rows (groups, where there are any) on which the arms' scores differ."""
+    labelled: int | None
+    """Rows (groups) that people labelled, by which the judge's difference is corrected; None where nobody did."""
     spread: float
     """Discordance (binary) or standard deviation of the differences, with one more row at the planning assumption."""
 
@@ -112,11 +118,14 @@ class TestResult:
             "worst_case": None if self.worst_case is None else list(self.worst_case),
             "binary": self.binary,
             "differing": self.differing,
+            "labelled": self.labelled,
             "detectable": self.detectable,
         }
 
 
-def measure(pairs: Sequence[Pair], *, binary: bool, opening: int = 1, seed: int = 0) -> TestResult | None:
+def measure(
+    pairs: Sequence[Pair], *, binary: bool, opening: int = 1, seed: int = 0, people: PeopleScores | None = None
+) -> TestResult | None:
     """The comparison behind `judge_test`, without its verdict; None when no row has both scores.
 
     Raises ValueError as `judge_test` does.
@@ -125,7 +134,7 @@ def measure(pairs: Sequence[Pair], *, binary: bool, opening: int = 1, seed: int 
     _check(pairs)
     alpha, groups = level_of(opening), _groups(pairs)
     rows = [
-        (pair.baseline, pair.best, group)
+        (pair.baseline, pair.best, group, (people or {}).get(pair.example_id))
         for pair, group in zip(pairs, groups or [""] * len(pairs), strict=True)
         if pair.baseline is not None and pair.best is not None
     ]
@@ -133,8 +142,11 @@ def measure(pairs: Sequence[Pair], *, binary: bool, opening: int = 1, seed: int 
         return None
     old, new, labels = [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
     rng = np.random.default_rng(seed)
-    binary = binary and groups is None and {*old, *new} <= {0.0, 1.0}
-    if groups is not None:
+    binary = binary and groups is None and people is None and {*old, *new} <= {0.0, 1.0}
+    if people is not None:
+        told = [None if said is None else said[1] - said[0] for *_, said in rows]
+        found = _corrected(old, new, told, labels if groups is not None else None, alpha)
+    elif groups is not None:
         found = _compare_groups(old, new, labels, alpha, rng)
     elif binary:
         found = _compare_counts(old, new, alpha)
@@ -144,7 +156,7 @@ def measure(pairs: Sequence[Pair], *, binary: bool, opening: int = 1, seed: int 
         n=len(rows),
         baseline=found.baseline,
         best=found.best,
-        diff=found.best - found.baseline,
+        diff=found.best - found.baseline if found.diff is None else found.diff,
         ci=found.ci,
         p=found.p,
         method=found.method,
@@ -155,6 +167,7 @@ def measure(pairs: Sequence[Pair], *, binary: bool, opening: int = 1, seed: int 
         worst_case=_worst_case(pairs, groups) if len(rows) < len(pairs) else None,
         binary=binary,
         differing=found.differing,
+        labelled=found.labelled,
         spread=found.spread,
     )
 
@@ -171,6 +184,9 @@ class _Comparison:
     spread: float
     method: str
     groups: int | None = None
+    diff: float | None = None
+    """Where it is not that of the means."""
+    labelled: int | None = None
 
 
 def _compare_counts(old: list[float], new: list[float], alpha: float) -> _Comparison:
@@ -216,6 +232,28 @@ def _compare_groups(
         spread=_spread(differences),
         method="sign-flip permutation and t interval over group means",
         groups=over.groups,
+    )
+
+
+def _corrected(
+    old: list[float], new: list[float], told: list[float | None], labels: list[str] | None, alpha: float
+) -> _Comparison:
+    """The judge's differences, corrected by people's on a random part of the rows."""
+    differences = [after - before for before, after in zip(old, new, strict=True)]
+    found = prediction_powered_mean(differences, told, level=1 - alpha, groups=labels)
+    units = found.labelled + found.unlabelled
+    reach = (found.ci[1] - found.ci[0]) / 2
+    return _Comparison(
+        baseline=math.fsum(old) / len(old),
+        best=math.fsum(new) / len(new),
+        p=found.p,
+        ci=found.ci,
+        differing=_differing(differences) + _differing([one for one in told if one is not None]),
+        spread=min(1.0, reach / NormalDist().inv_cdf(1 - alpha / 2) * math.sqrt(units)),
+        method="prediction-powered inference",
+        groups=units if labels is not None else None,
+        diff=found.mean,
+        labelled=found.labelled,
     )
 
 

@@ -9,21 +9,35 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from random import Random
 
 from promptopt.core.example import Example, text_of
 from promptopt.core.rollout import Rollout
+from promptopt.core.sealed import PeopleScores
 from promptopt.data import Dataset
 from promptopt.errors import DataError, UserError
 from promptopt.judges.answers import Answer
+from promptopt.judges.judge import Judge
+from promptopt.metrics.build import judges_in
+from promptopt.metrics.metric import Metric
 
 LINE, OUTPUT, LABEL, REASON = "line", "output", "label", "reason"
 """Columns of a sheet beside the row's inputs: what identifies a line, what is judged, and what people fill in."""
 
-Scores = Mapping[str, tuple[float, float]]
-"""By row, what people think of the baseline's output and of the best candidate's."""
+
+FEWEST_LABELS = 10
+"""Rows with labels of both outputs below which nothing is corrected."""
+
+
+def scale_of(metric: Metric) -> Answer:
+    """What people may write: what the judge may answer; a number from 0 to 1 where several things make the score."""
+    match judges_in(metric):
+        case [Judge() as judge] if metric is judge and not judge.criteria:
+            return judge.asked[""].scale
+        case _:
+            return Answer.of("number")
 
 
 def sheet(rows: Sequence[Example], rollouts: Iterable[Rollout], most: int, seed: int) -> str:
@@ -51,7 +65,7 @@ def sheet(rows: Sequence[Example], rollouts: Iterable[Rollout], most: int, seed:
     return written.getvalue()
 
 
-def read_sheet(path: Path, answer: Answer, rollouts: Iterable[Rollout], baseline: str) -> Scores:
+def read_sheet(path: Path, answer: Answer, rollouts: Iterable[Rollout], baseline: str) -> PeopleScores:
     """What people said, as scores of the rows whose both outputs they judged.
 
     Raises DataError, with the row, for a line of another run and a label that is no answer; UserError for no label.

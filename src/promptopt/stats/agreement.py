@@ -1,9 +1,8 @@
 """How well raters agree: a judge with people, people with each other, a judge with itself.
 
 Every coefficient is an `Estimate`, undefined where the labels cannot tell. Its interval is a Bayesian bootstrap's with
-two pseudo-rows, one that agrees and one that disagrees, each spread over the categories and near disagreements likelier
-than far ones; with two categories that is Jeffreys' prior. A plain bootstrap of 30 rows covers the truth as rarely as
-one time in six where agreement is high or one label rare (`benchmarks/agreement.py`).
+a pseudo-row or two that agree and disagree, spread over the categories; with two categories that is Jeffreys' prior. A
+plain bootstrap of 30 rows covers the truth as rarely as one time in six where agreement is high or one label rare.
 
 Labels are compared as they are: 1 and "1" differ. Where only the order of categories counts, they are given as ranks.
 `options` are the labels that could have been given, if there are a few: without them an interval knows only those seen.
@@ -251,16 +250,17 @@ def _beyond_chance(
 
 
 def _pseudo_pairs(distance: Floats, size: float) -> PseudoRows:
-    """One pseudo-row that agrees, one that disagrees, spread over pairs of categories; each holds `size` labels a side.
+    """One pseudo-row of disagreement, spread over the pairs of categories, and as much agreement as such a pair gets.
 
-    A disagreement is as likely as it is near: one far pair among its weight in near ones would drown what was seen.
+    Each holds `size` labels a side. A disagreement is as likely as it is near, else far ones would drown what was seen;
+    agreement gets no more, else that in categories that were hardly seen would pass a guess for a judge.
     """
     k = len(distance)
     some = np.unique(np.linspace(0, k - 1, min(k, PSEUDO_CATEGORIES)).round().astype(np.intp))
     first, second = (side.ravel() for side in np.meshgrid(some, some, indexing="ij"))
     apart = distance[first, second]
     nearness = np.divide(1.0, apart, out=np.zeros_like(apart), where=apart > 0)
-    weights = np.where(first == second, 1 / len(some), nearness / nearness.sum())
+    weights = np.where(first == second, 1 / np.count_nonzero(apart), nearness / nearness.sum())
     each = np.eye(k)
     return PseudoRows(size * np.column_stack([apart, each[first], each[second]]), weights)
 

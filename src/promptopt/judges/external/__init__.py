@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from pydantic import Field, ValidationError
@@ -48,15 +49,23 @@ class Said:
         return LM(self.lm, **self.lm_args) if self.lm else None
 
 
-class Foreign:
+class Foreign(ABC):
     """Base of the metrics that other people's judges become. They read the row before the output."""
 
-    title: str
-    """Whose judge it is, and which."""
-    lms: tuple[LM, ...]
-    """The models that it asks through the gateway, as far as that is known."""
-    uncounted: tuple[str, ...]
-    """What it calls past the run's caps and ledger, as sentences."""
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """Whose judge it is, and which."""
+
+    @property
+    @abstractmethod
+    def lms(self) -> tuple[LM, ...]:
+        """The models that it asks through the gateway, as far as that is known."""
+
+    @property
+    @abstractmethod
+    def uncounted(self) -> tuple[str, ...]:
+        """What it calls past the run's caps and ledger, as sentences."""
 
     @property
     def caveats(self) -> tuple[str, ...]:
@@ -118,13 +127,16 @@ def made(kind: Callable[..., Any], options: Mapping[str, Any], name: str) -> Any
     raise ConfigError(f"options: {name} cannot be made of them: {why}", key="options")
 
 
-def check_options(given: Iterable[str], known: Iterable[str], of: str) -> None:
-    """Raise ConfigError for an option that nothing takes, with the nearest that something does."""
-    names = [name for name in known if name not in ("self", "model")]
-    for option in given:
-        if option == "model":
-            raise ConfigError("options.model: say the model as lm, beside options", key="options.model")
-        if option not in names:
-            raise ConfigError(
-                f"options.{option} is not an option of {of}. {nearest(option, names)}", key=f"options.{option}"
-            )
+def check_options(given: Iterable[str], known: Iterable[str], judge: str) -> None:
+    """Raise ConfigError for an option that a judge is not made with, and for its model, which stands elsewhere."""
+    if "model" in given:
+        raise ConfigError("options.model: say the model as lm, beside options", key="options.model")
+    check_names(given, [name for name in known if name not in ("self", "model")], "options", judge)
+
+
+def check_names(given: Iterable[str], known: Collection[str], under: str, judge: str) -> None:
+    """Raise ConfigError for the first name that a judge does not know, with the nearest that it does."""
+    for name in given:
+        if name not in known:
+            key = f"{under}.{name}"
+            raise ConfigError(f"{key} is not known to {judge}. {nearest(name, known)}", key=key)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -85,11 +84,7 @@ class DeepEvalMetric(external.Foreign):
         if not isinstance(self.metric, metrics.BaseMetric | metrics.BaseConversationalMetric):
             raise ConfigError(f"metric is a {self.name}, which scores no single test case", key="metric")
         known = (test_case.ConversationalTestCase if self._talks else test_case.LLMTestCase).model_fields
-        for name in self.fields:
-            if name not in known:
-                raise ConfigError(
-                    f"fields.{name} is no field of DeepEval's. {external.nearest(name, known)}", key="fields"
-                )
+        external.check_names(self.fields, known, "fields", "DeepEval's test cases")
         asked = [[lm.name, lm.args] for lm in self.lms]
         said = [dict(self.fields), self.conversation]
         identity = [self.type, version("deepeval"), _identity(self.metric), asked, said, self.uncounted]
@@ -107,7 +102,7 @@ class DeepEvalMetric(external.Foreign):
     def _talks(self) -> bool:
         return isinstance(self.metric, metrics.BaseConversationalMetric)
 
-    @cached_property
+    @property
     def lms(self) -> tuple[LM, ...]:
         if self.lm is not None:
             return (LM.of(self.lm),)
@@ -115,13 +110,13 @@ class DeepEvalMetric(external.Foreign):
         taken = deepeval_lm.taken_over(held) if held is not None else None
         return (taken,) if taken else ()
 
-    @cached_property
+    @property
     def uncounted(self) -> tuple[str, ...]:
         held, other = getattr(self.metric, "model", None), getattr(self.metric, "system_one_model", None)
         mine = None if self.lms or deepeval_lm.is_ours(held) else held
         return tuple(
             f"{self.name} asks {type(model).__name__} {model.get_model_name()} by code of its own: its calls are not "
-            "counted. Give the metric an lm to have them under the run's budget."
+            "counted."
             for model in (mine, other)
             if model is not None
         )
@@ -166,7 +161,7 @@ class DeepEvalMetric(external.Foreign):
         except ValueError as error:
             raise ValueError(f"row {row.example.id!r} cannot be shown to {self.name}: {error}") from None
         needed: Any = getattr(self.metric, "_required_test_case_params" if self._talks else "_required_params", ())
-        for param in needed if isinstance(needed, list) else ():
+        for param in cast("list[Any]", needed) if isinstance(needed, list) else ():
             if param.value in self._known and getattr(case, param.value) is None:
                 missing = f"row {row.example.id!r}: {self.name} needs {param.value}"
                 raise ValueError(f"{missing}; name the column under metric.fields")

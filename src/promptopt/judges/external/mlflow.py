@@ -68,20 +68,22 @@ class MLflowMetric(external.Foreign):
 
     def __post_init__(self) -> None:
         mlflow_scorers.check(self.scorer)
+        if mlflow_scorers.is_built_in(self.scorer):  # others may look for expectations of any name
+            external.check_names(self.fields, (*EXPECTATIONS, *_SHOWN), "fields", "MLflow's own scorers")
         asked = [[lm.name, lm.args] for lm in self.lms]
         said = [dict(self.fields), self.conversation, self.answer]
         identity = [self.type, version("mlflow"), mlflow_scorers.identity(self.scorer), asked, said, self.uncounted]
         object.__setattr__(self, "fingerprint", json.dumps(identity, sort_keys=True, default=str))
         _ = self._answer, self._asking
 
-    @cached_property
+    @property
     def lms(self) -> tuple[LM, ...]:
         if self.lm is not None:
             return (LM.of(self.lm),)
         names = dict.fromkeys(map(mlflow_scorers.name_of, mlflow_scorers.models_of(self.scorer)))
         return tuple(LM(name) for name in names if name)
 
-    @cached_property
+    @property
     def uncounted(self) -> tuple[str, ...]:
         if self.lm is not None:
             return ()

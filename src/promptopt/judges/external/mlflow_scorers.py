@@ -29,14 +29,18 @@ def check(scorer: object) -> None:
         raise ConfigError(f"scorer is a {type(scorer).__name__}, not a scorer of MLflow's", key="scorer")
 
 
+def is_built_in(scorer: Any) -> bool:
+    return scorer.kind.value in ("builtin", "guidelines")
+
+
 def missing(scorer: Any, expectations: Iterable[str]) -> str:
     """What a built-in scorer needs of a row and does not find there; empty where it has all."""
-    if not hasattr(scorer, "validate_columns"):
+    if not is_built_in(scorer):
         return ""
     try:
         scorer.validate_columns({"inputs", "outputs", "trace", *(f"expectations/{name}" for name in expectations)})
     except MissingColumns as error:
-        return " and ".join(sorted(column.removeprefix("expectations/") for column in error.missing_columns))
+        return " and ".join(sorted(column.replace("expectations/", "") for column in error.missing_columns))
     return ""
 
 
@@ -79,7 +83,7 @@ def with_models(scorer: Any, uri_of: Callable[[str | None], str | None]) -> Any:
         dump = scorer.model_dump()
         data = dump["third_party_scorer_data"]
         return Scorer.model_validate({**dump, "third_party_scorer_data": {**data, "model": uri_of(data.get("model"))}})
-    if kind in ("builtin", "guidelines") and "model" in _fields(scorer):
+    if is_built_in(scorer) and "model" in _fields(scorer):
         return type(scorer)(**{**_fields(scorer), "model": uri_of(scorer.model)})
     return scorer
 

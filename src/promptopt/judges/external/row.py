@@ -100,11 +100,9 @@ def calls_in(turns: Sequence[ConversationTurn], among: Sequence[ConversationTurn
 
 def texts(value: Any) -> list[str]:
     """A column's value as a list of texts: one document or several."""
-    if value is None:
-        return []
-    return (
-        [as_text(one) for one in cast("Sequence[Any]", value)] if isinstance(value, list | tuple) else [as_text(value)]
-    )
+    if not isinstance(value, list | tuple):
+        return [] if value is None else [as_text(value)]
+    return [as_text(one) for one in cast("Sequence[Any]", value)]
 
 
 def _said_in(rollout: Rollout) -> list[ConversationTurn]:
