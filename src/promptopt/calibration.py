@@ -167,21 +167,26 @@ def _measured(name: str, answer: Answer, labels: Labels, rollouts: Sequence[Roll
     people = [items[row].expected[name] for row in both]
     judge = [given[row][0] for row in both]
     rng = np.random.default_rng(0)
-    kappa = stats.cohens_kappa(judge, people, rng)
+    kappa = stats.cohens_kappa(judge, people, rng, options=answer.options)
     ranked = answer.level in ("ordinal", "interval")
     ratings = {row: [said.get(name) for said in labels.ratings[row].values()] for row in given}
     as_ratings = partial(_as_ratings, answer)
+    options = None if answer.options is None else as_ratings(answer.options)
     scale = answer.level if answer.level in ("ordinal", "interval") else "nominal"
     return Measured(
         n=len(both),
         accuracy=stats.accuracy(judge, people, rng),
         balanced_accuracy=stats.balanced_accuracy(judge, people, rng),
         kappa=kappa,
-        weighted_kappa=(stats.weighted_kappa(as_ratings(judge), as_ratings(people), rng) if ranked else UNDEFINED),
-        alpha=stats.krippendorff_alpha(
-            [as_ratings([*said, given[row][0]]) for row, said in ratings.items()], rng, scale=scale
+        weighted_kappa=(
+            stats.weighted_kappa(as_ratings(judge), as_ratings(people), rng, options=options) if ranked else UNDEFINED
         ),
-        people_alpha=stats.krippendorff_alpha([as_ratings(said) for said in ratings.values()], rng, scale=scale),
+        alpha=stats.krippendorff_alpha(
+            [as_ratings([*said, given[row][0]]) for row, said in ratings.items()], rng, scale=scale, options=options
+        ),
+        people_alpha=stats.krippendorff_alpha(
+            [as_ratings(said) for said in ratings.values()], rng, scale=scale, options=options
+        ),
         consistency=stats.self_consistency(list(given.values()), rng),
         bias=_bias(answer, judge, people, rng),
         bias_by_slice=_bias_by_slice(
