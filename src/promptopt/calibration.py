@@ -15,12 +15,12 @@ import numpy as np
 from promptopt.core.budget import Spend
 from promptopt.core.rollout import Rollout
 from promptopt.judges.answers import Answer, Value
-from promptopt.judges.judge import Judge
-from promptopt.judges.judging import Judging, answers_of, rubrics
+from promptopt.judges.judging import ORDERS, AnyJudge, Judging, answers_of, rubrics
 from promptopt.judges.labels import ONLY, Labels
+from promptopt.judges.pairwise import OUTCOMES
 from promptopt.result import Result
 from promptopt.stats import agreement as stats
-from promptopt.stats.bias import SliceBias, bias_by_slice
+from promptopt.stats.bias import PositionBias, SliceBias, bias_by_slice, position_bias
 from promptopt.stats.estimate import UNDEFINED, Estimate
 from promptopt.stats.paired import studentised_interval
 
@@ -58,6 +58,8 @@ class Measured:
     """How often the judge says the same when it is asked again."""
     bias: Estimate
     """How much higher the judge's scores are than people's."""
+    position: PositionBias | None
+    """How much a pairwise judge favours the text that stands first."""
     bias_by_slice: Mapping[str, tuple[SliceBias, ...]]
     """By column, for each of its values."""
     confusion: Mapping[str, Mapping[str, int]]
@@ -71,7 +73,7 @@ class Measured:
 class Calibration:
     """A judge measured against people."""
 
-    judge: Judge
+    judge: AnyJudge
     raters: int
     missing: int
     """Items that the judge has no answer for."""
@@ -108,9 +110,9 @@ class Calibration:
 class Alignment:
     """A judge before and after its rubric was fitted to people's labels, on labels that were held out."""
 
-    judge: Judge
+    judge: AnyJudge
     """As it was."""
-    aligned: Judge
+    aligned: AnyJudge
     """With the champion's rubric, whatever the verdict."""
     before: Mapping[str, Measured]
     after: Mapping[str, Measured]
@@ -118,7 +120,7 @@ class Alignment:
     result: Result
 
     @property
-    def recommended(self) -> Judge:
+    def recommended(self) -> AnyJudge:
         """The judge to use: the aligned one on PROMOTE, else the judge as it was."""
         return self.aligned if self.result.verdict == "PROMOTE" else self.judge
 
@@ -134,7 +136,7 @@ class Alignment:
         }
 
 
-def calibration(judge: Judge, labels: Labels, rollouts: Sequence[Rollout], spent: Spend) -> Calibration:
+def calibration(judge: AnyJudge, labels: Labels, rollouts: Sequence[Rollout], spent: Spend) -> Calibration:
     """The judge's answers in `rollouts`, one for each labelled item, held against people's."""
     return Calibration(
         judge=judge,
@@ -148,7 +150,7 @@ def calibration(judge: Judge, labels: Labels, rollouts: Sequence[Rollout], spent
     )
 
 
-def alignment(judge: Judge, labels: Labels, result: Result, tested: Sequence[Rollout]) -> Alignment:
+def alignment(judge: AnyJudge, labels: Labels, result: Result, tested: Sequence[Rollout]) -> Alignment:
     """The two judges of an alignment, each with its answers on the sealed labels among `tested`."""
     arms = {name: [one for one in tested if one.candidate_id == name] for name in (result.baseline.id, result.best.id)}
     before, after = (measured(answers_of(judge), labels, arm) if arm else {} for arm in arms.values())
@@ -189,6 +191,7 @@ def _measured(name: str, answer: Answer, labels: Labels, rollouts: Sequence[Roll
         ),
         consistency=stats.self_consistency(list(given.values()), rng),
         bias=_bias(answer, judge, people, rng),
+        position=_position(rollouts, rng),
         bias_by_slice=_bias_by_slice(
             answer, dict(zip(both, zip(judge, people, strict=True), strict=True)), labels, rng
         ),
@@ -215,6 +218,13 @@ def _bias(answer: Answer, judge: Sequence[Value], people: Sequence[Value], rng: 
     if len(gaps) < 2:
         return UNDEFINED
     return Estimate(fmean(gaps), studentised_interval(gaps, 0.95, rng))
+
+
+def _position(rollouts: Sequence[Rollout], rng: np.random.Generator) -> PositionBias | None:
+    """Of the first answers of a pairwise judge."""
+    orders = [one.output[0][ORDERS] for one in rollouts if one.failure is None and ORDERS in one.output[0]]
+    first, second = ([OUTCOMES.score(order[place]) for order in orders] for place in (0, 1))
+    return position_bias(first, second, rng)
 
 
 def _bias_by_slice(

@@ -11,9 +11,9 @@ from promptopt.core.budget import Budget
 from promptopt.core.split import Split, split
 from promptopt.errors import ConfigError, DataError
 from promptopt.job import Job
-from promptopt.judges.judge import Judge
-from promptopt.judges.judging import Agreement, Judging, answers_of
+from promptopt.judges.judging import Agreement, AnyJudge, Judging, answers_of
 from promptopt.judges.labels import Labels, read_labels
+from promptopt.judges.pairwise import Pairwise
 from promptopt.lm.spec import LM
 from promptopt.method import strategy_named
 from promptopt.metrics.build import build
@@ -22,7 +22,7 @@ from promptopt.metrics.build import build
 class Measuring(NamedTuple):
     """A judge, the labels to hold it against, and the job that has it answer."""
 
-    judge: Judge
+    judge: AnyJudge
     labels: Labels
     job: Job
 
@@ -63,10 +63,15 @@ def aligning(config: JudgeConfig, run_dir: Path | None = None) -> Measuring:
     return Measuring(judge, labels, job)
 
 
-def _read(config: JudgeConfig) -> tuple[Judge, Labels]:
+def _read(config: JudgeConfig) -> tuple[AnyJudge, Labels]:
     judge = build(config.judge, config.base, "judge")
-    if not isinstance(judge, Judge):
+    if not isinstance(judge, AnyJudge):
         raise ConfigError(f"judge.type must be a judge, and {config.judge['type']} is none", key="judge.type")
+    if isinstance(judge, Pairwise) and config.labels.output is None:
+        raise ConfigError(
+            "labels.output must name the column with the texts that are compared; a label is win, tie or loss",
+            key="labels.output",
+        )
     return judge, read_labels(config.labels, config.base, answers_of(judge))
 
 

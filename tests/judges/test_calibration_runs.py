@@ -208,6 +208,30 @@ class TestCalibrate:
         written = json.loads((tmp_path / "runs/teams/calibration.json").read_text())
         assert written["criteria"]["polite"]["n"] == 40
 
+    async def test_a_pairwise_judge_shows_how_far_it_favours_what_stands_first(self, tmp_path: Path) -> None:
+        def first(body: Mapping[str, Any]) -> str:
+            shown = body["messages"][1]["content"]
+            wanted = team_of(re.findall(r"about the (\w+)", shown)[-1])
+            right = f"text A:\n{wanted}\n" in shown
+            return json.dumps({"reason": "so", "verdict": "A" if right or draw("first", shown) < 0.5 else "B"})
+
+        rows = [
+            {**row, "other": TEAMS[int(draw("other", row["id"]) * 4)], "best": ["win", "tie", "loss"][number % 3]}
+            for number, row in enumerate(items(60))
+        ]
+        judge = {"type": "pairwise", "lm": "openai/judge", "rubric": "Which is right?", "against": "other"}
+        labels = {"path": "labels.csv", "inputs": ["text", "other"], "output": "team", "label": "best"}
+        judge |= {"lm_args": {"max_tokens": 100}}
+        async with FaultyServer(behave(first)) as server:
+            config = judge_config(write(tmp_path, server.base_url, rows, judge=judge, labels=labels))
+            made = await asyncio.to_thread(calibrate, config)
+        assert (made.n, server.calls) == (60, 2 * sum(row["team"] != row["other"] for row in rows))
+        position = made.by_criterion[""].position
+        assert position is not None
+        assert position.net > 0.2
+        written = json.loads((tmp_path / "runs/teams/calibration.json").read_text())
+        assert written["position"]["net"] == position.net
+
     @pytest.mark.parametrize(
         ("change", "message"),
         [

@@ -17,13 +17,19 @@ from promptopt.judges.answers import Answer, Value
 from promptopt.judges.asking import REASKS
 from promptopt.judges.judge import Judge
 from promptopt.judges.labels import EXPECTED, ONLY, OUTPUT, REASONS
+from promptopt.judges.pairwise import OUTCOMES, Pairwise
 from promptopt.lm.message import Message
 from promptopt.lm.session import Session
 from promptopt.lm.spec import LM
 
 RUBRIC = "rubric"
 """The component of a judge that asks one question."""
+ORDERS = "orders"
+"""Where an answer of a pairwise judge keeps what it said in either order."""
 ROLE = "rubric of a judge: what it asks about an output, and what each answer means"
+
+
+AnyJudge = Judge | Pairwise
 
 
 class Judging:
@@ -31,11 +37,12 @@ class Judging:
 
     demo_slots = ()
 
-    def __init__(self, judge: Judge, repeats: int = 1) -> None:
+    def __init__(self, judge: AnyJudge, repeats: int = 1) -> None:
         """Each rollout judges `repeats` times."""
         self.judge, self.repeats = judge, repeats
         self.lm = LM(judge.lm, **judge.params)
-        self.max_calls = repeats * (judge.samples + REASKS)
+        orders = 2 if isinstance(judge, Pairwise) else 1
+        self.max_calls = repeats * (orders * judge.samples + REASKS)
 
     @property
     def components(self) -> tuple[Component, ...]:
@@ -58,10 +65,10 @@ class Judging:
     def preview(self, candidate: Candidate, example: Example) -> tuple[Message, ...] | None:
         return None
 
-    def having(self, candidate: Candidate) -> Judge:
+    def having(self, candidate: Candidate) -> AnyJudge:
         """The judge with a candidate's rubrics."""
         texts = candidate.components
-        if not self.judge.criteria:
+        if isinstance(self.judge, Pairwise) or not self.judge.criteria:
             return replace(self.judge, rubric=texts[RUBRIC])
         criteria = {name: replace(one, rubric=texts[name]) for name, one in self.judge.criteria.items()}
         return replace(self.judge, criteria=criteria)
@@ -71,17 +78,28 @@ class Judging:
         inputs = {name: value for name, value in example.inputs.items() if name != OUTPUT}
         shown = replace(example, inputs=inputs, expected=example.meta[EXPECTED])  # people's answer is not for its eyes
         judge, output = self.having(candidate), example.inputs.get(OUTPUT)
-        given = [await judge.verdict(shown, output, lm) for _ in range(self.repeats)]
-        return [one.answer if judge.criteria else {ONLY: one.answer} for one in given]
+        return [await _answers(judge, shown, output, lm) for _ in range(self.repeats)]
 
 
-def rubrics(judge: Judge) -> Mapping[str, str]:
+async def _answers(judge: AnyJudge, example: Example, output: Any, lm: Session) -> Mapping[str, Any]:
+    if isinstance(judge, Pairwise):
+        compared = await judge.verdict(example, output, lm)
+        return {ONLY: compared.answer, ORDERS: compared.orders[0]}
+    answer = (await judge.verdict(example, output, lm)).answer
+    return answer if isinstance(answer, Mapping) else {ONLY: answer}
+
+
+def rubrics(judge: AnyJudge) -> Mapping[str, str]:
     """A judge's texts by component: that of each criterion, or of its one question."""
+    if isinstance(judge, Pairwise):
+        return {RUBRIC: judge.rubric}
     return {name or RUBRIC: one.rubric for name, one in judge.asked.items()}
 
 
-def answers_of(judge: Judge) -> Mapping[str, Answer]:
+def answers_of(judge: AnyJudge) -> Mapping[str, Answer]:
     """What a judge may answer, by criterion."""
+    if isinstance(judge, Pairwise):
+        return {ONLY: OUTCOMES}
     return {name: one.scale for name, one in judge.asked.items()}
 
 

@@ -79,6 +79,9 @@ def _measured(measured: Measured) -> Iterator[RenderableType]:
         if estimate.value is not None:
             rows.add_row(label, *_cells(estimate))
     yield rows
+    if measured.position is not None:
+        net, ends = measured.position.net, interval(measured.position.ci)
+        yield Text(f"A text does better when it stands first, by {net:+.3f} ({ends}).")
     yield Text(_meaning(measured), style="bold")
     yield Text("\nPeople's answer by row, the judge's by column")
     yield Padding(_confusion(measured.confusion), (0, 0, 0, 2))
