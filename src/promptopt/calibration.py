@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from functools import partial
 from statistics import fmean
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from promptopt.stats import agreement as stats
 from promptopt.stats.bias import PositionBias, SliceBias, bias_by_slice, position_bias
 from promptopt.stats.estimate import UNDEFINED, Estimate
 from promptopt.stats.paired import studentised_interval
+
+if TYPE_CHECKING:
+    import pandas  # pyright: ignore[reportMissingTypeStubs]
 
 ALIGNED = "aligned.json"
 PRECISE = 0.1
@@ -68,6 +71,12 @@ class Measured:
     """Items that would tell kappa to within PRECISE either way; None where kappa is undefined."""
     disagreements: tuple[Disagreement, ...]
 
+    @property
+    def figures(self) -> dict[str, Estimate]:
+        """Every estimate by its name."""
+        every = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in every.items() if isinstance(value, Estimate)}
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
@@ -89,6 +98,18 @@ class Calibration:
     @property
     def n(self) -> int:
         return max(one.n for one in self.by_criterion.values())
+
+    def to_frame(self) -> pandas.DataFrame:
+        """One row a figure of a criterion: its value and the ends of its 95 % interval."""
+        import pandas
+
+        rows = [
+            {"criterion": name, "figure": figure, "value": one.value, "low": one.ci[0], "high": one.ci[1]}
+            for name, measured in self.by_criterion.items()
+            for figure, one in measured.figures.items()
+            if one.ci is not None
+        ]
+        return pandas.DataFrame(rows)
 
     def to_json(self) -> dict[str, Any]:
         """The contract of calibration.json."""

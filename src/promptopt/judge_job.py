@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any, NamedTuple
 
 from promptopt.config.judge import JudgeConfig
 from promptopt.core.budget import Budget
+from promptopt.core.example import Example
 from promptopt.core.split import Split, split
 from promptopt.errors import ConfigError, DataError
 from promptopt.job import Job
@@ -31,7 +33,7 @@ def measuring(config: JudgeConfig, out: Path | None = None) -> Measuring:
     """The job of `judge calibrate`. Raises ConfigError and DataError before anything is spent."""
     try:
         judge, labels = _read(config)
-        rows = tuple(item for item in labels.items if item.expected)
+        rows = _drawn([item for item in labels.items if item.expected], config)
         if not rows:
             raise DataError("people agree on no row, so there is nothing to hold the judge against")
         job = _job(config, Judging(judge, config.repeats), Split((), rows, ()), out or config.run_dir)
@@ -54,7 +56,7 @@ def aligning(config: JudgeConfig, run_dir: Path | None = None) -> Measuring:
     try:
         judge, labels = _read(config)
         sizes, whole = config.split, len(answers_of(judge))
-        rows = tuple(item for item in labels.items if len(item.expected) == whole)
+        rows = _drawn([item for item in labels.items if len(item.expected) == whole], config)
         parts = split(rows, train=sizes.train, val=sizes.val, test=sizes.test, seed=sizes.seed)
         job = _job(config, Judging(judge), parts, run_dir or config.run_dir.with_name(f"{config.run_dir.name}-align"))
         job.check()
@@ -73,6 +75,12 @@ def _read(config: JudgeConfig) -> tuple[AnyJudge, Labels]:
             key="labels.output",
         )
     return judge, read_labels(config.labels, config.base, answers_of(judge))
+
+
+def _drawn(items: Sequence[Example], config: JudgeConfig) -> tuple[Example, ...]:
+    """As many items as the config wants, in their order."""
+    most = min(config.labels.rows or len(items), len(items))
+    return tuple(items[place] for place in sorted(Random(f"{config.run.seed}/labels").sample(range(len(items)), most)))
 
 
 def _job(config: JudgeConfig, program: Judging, parts: Split, directory: Path) -> Job:

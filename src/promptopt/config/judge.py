@@ -36,6 +36,8 @@ class LabelSettings(Settings):
     """What rows of the same item have in common; null: equal inputs."""
     reason: Text | None = None
     """Why they said so, for `judge align`."""
+    rows: int | None = Field(default=None, ge=1)
+    """How many items to use, drawn by the seed; null: all."""
     slices: list[Text] = Field(default_factory=list[str])
     """Columns whose values split the rows, to see where the judge is off."""
 
