@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import os
-import re
-import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 from deepeval.metrics import (
     AnswerRelevancyMetric,
     BaseConversationalMetric,
@@ -33,9 +27,7 @@ from deepeval.telemetry import telemetry_opt_out
 from deepeval.test_case import ConversationalTestCase, LLMTestCase, SingleTurnParams
 from pydantic import BaseModel
 
-import world
-from foreign_judges import ANSWERED, ROLLOUT, ROW, TALK, by_rule, judge, said
-from promptopt.api import optimize
+from foreign_judges import ANSWERED, ROLLOUT, ROW, TALK, judge, said
 from promptopt.core.example import Example
 from promptopt.core.rollout import Failure, Rollout, Score
 from promptopt.errors import BudgetExhausted, ConfigError, DataError
@@ -45,7 +37,6 @@ from promptopt.lm.message import CallFailed
 from promptopt.lm.spec import LM
 from promptopt.metrics.build import as_metric, build, models_in
 from promptopt.metrics.preflight import check_rows
-from promptopt.testing.faulty import Behaviour, FaultyServer, completion, used
 from promptopt.testing.scripted import ScriptedModel
 
 SILENT = ScriptedModel([])
@@ -448,62 +439,3 @@ class TestManners:
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.startswith("ConfigError metric.type deepeval needs the package deepeval: pip install")
-
-
-RIGHT = re.compile(r"Actual Output:\s*(\w+)\s+Expected Output:\s*(\w+)")
-JUDGE = {
-    "type": "deepeval",
-    "metric": "GEval",
-    "lm": "openai/judge",
-    "options": {"name": "team", "evaluation_steps": STEPS, "evaluation_params": ["actual_output", "expected_output"]},
-}
-
-
-def verdict(shown: str) -> Mapping[str, Any]:
-    found = RIGHT.search(shown)
-    assert found is not None, shown
-    return {"score": 10 if found[1] == found[2] else 2, "reason": f"Wanted {found[2]}."}
-
-
-def endpoint() -> Behaviour:
-    """The world's endpoint, and beside it a model that judges as DeepEval asks it to."""
-    others, judging = world.world(), by_rule(verdict)
-
-    async def behave(request: web.Request, body: Mapping[str, Any]) -> web.StreamResponse:
-        if body["model"] != "judge":
-            return await others(request, body)
-        return web.json_response(completion(judging(body), usage=used(100, 20)))
-
-    return behave
-
-
-async def run(folder: Path, **changes: Any) -> Any:
-    os.makedirs(folder, exist_ok=True)
-    async with FaultyServer(endpoint()) as server:
-        model = {"api_base": server.base_url, "price": {"input": 1.0, "output": 2.0}, "timeout": 5.0}
-        lms = {f"openai/{name}": model for name in ("student", "reflect", "judge")}
-        job = world.write_job(folder, server.base_url, metric=JUDGE, lms=lms, **changes)
-        return await asyncio.to_thread(optimize, job), server.bodies
-
-
-@pytest.mark.slow
-async def test_a_whole_run_learns_from_a_metrics_reasons_under_its_caps(tmp_path: Path) -> None:
-    result, bodies = await run(tmp_path, budget={"rollouts": 250, "calls": 3000})
-    assert result.verdict == "PROMOTE"
-    judged = [body for body in bodies if body["model"] == "judge"]
-    assert result.by_purpose["judge"].calls == len(judged) > 100
-    assert any("Wanted " in str(body["messages"]) for body in bodies if body["model"] == "reflect")
-    assert any("Nobody has checked DeepEval's GEval (openai/judge) against people" in why for why in result.reasons)
-    with contextlib.closing(sqlite3.connect(tmp_path / "runs" / "tickets" / "ledger.sqlite")) as db:
-        models = db.execute("SELECT DISTINCT model FROM calls WHERE purpose = 'judge'").fetchall()
-    assert models == [("openai/judge",)]
-
-
-@pytest.mark.slow
-async def test_the_result_is_the_same_at_any_concurrency(tmp_path: Path) -> None:
-    made: list[dict[str, Any]] = []
-    for concurrency in (1, 16):
-        folder = tmp_path / str(concurrency)
-        await run(folder, budget={"rollouts": 250}, run={"dir": "runs/tickets", "concurrency": concurrency})
-        made.append(world.same(json.loads((folder / "runs" / "tickets" / "result.json").read_text())))
-    assert made[0] == made[1]

@@ -6,18 +6,14 @@ import asyncio
 import contextlib
 import json
 import os
-import re
-import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from aiohttp import web
 from mlflow.entities import Feedback, Trace
 from mlflow.genai.judges import is_safe, make_judge
 from mlflow.genai.scorers import (
@@ -34,9 +30,7 @@ from mlflow.genai.scorers import (
 )
 from mlflow.telemetry.utils import is_telemetry_disabled
 
-import world
-from foreign_judges import ANSWERED, ROLLOUT, ROW, TALK, by_rule, judge, said
-from promptopt.api import optimize
+from foreign_judges import ANSWERED, ROLLOUT, ROW, TALK, judge, said
 from promptopt.core.example import Example
 from promptopt.core.rollout import Failure, Rollout, Score
 from promptopt.errors import BudgetExhausted, ConfigError, DataError
@@ -45,7 +39,6 @@ from promptopt.lm.message import CallFailed, Reply, Request
 from promptopt.lm.spec import LM
 from promptopt.metrics.build import as_metric, build, models_in
 from promptopt.metrics.preflight import check_rows
-from promptopt.testing.faulty import Behaviour, FaultyServer, completion, used
 from promptopt.testing.scripted import ScriptedModel
 
 SILENT = ScriptedModel([])
@@ -481,73 +474,3 @@ class TestManners:
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.startswith("ConfigError metric.type mlflow needs the package mlflow: pip install")
-
-
-RIGHT = re.compile(r'outputs: "(\w+)"\s+expectations: \{\s+"expected_response": "(\w+)"')
-JUDGE = {
-    "type": "mlflow",
-    "scorer": "make_judge",
-    "lm": "openai/judge",
-    "options": {
-        "name": "team",
-        "instructions": "Is {{ outputs }} the team in {{ expectations }}?",
-        "feedback_value_type": "bool",
-    },
-}
-
-
-def verdict(shown: str) -> Mapping[str, Any]:
-    found = RIGHT.search(shown)
-    assert found is not None, shown
-    return {"result": found[1] == found[2], "rationale": f"Wanted {found[2]}."}
-
-
-def endpoint() -> Behaviour:
-    """The world's endpoint, and beside it a model that judges as MLflow asks it to."""
-    others, judging = world.world(), by_rule(verdict)
-
-    async def behave(request: web.Request, body: Mapping[str, Any]) -> web.StreamResponse:
-        if body["model"] != "judge":
-            return await others(request, body)
-        return web.json_response(completion(judging(body), usage=used(100, 20)))
-
-    return behave
-
-
-async def run(folder: Path, **changes: Any) -> Any:
-    os.makedirs(folder, exist_ok=True)
-    async with FaultyServer(endpoint()) as server:
-        model = {"api_base": server.base_url, "price": {"input": 1.0, "output": 2.0}, "timeout": 5.0}
-        lms = {f"openai/{name}": model for name in ("student", "reflect", "judge")}
-        job = world.write_job(folder, server.base_url, metric=JUDGE, lms=lms, **changes)
-        return await asyncio.to_thread(optimize, job), server.bodies
-
-
-async def test_a_whole_run_learns_from_a_scorers_reasons_under_its_caps(tmp_path: Path) -> None:
-    result, bodies = await run(tmp_path, budget={"rollouts": 250, "calls": 3000})
-    assert result.verdict == "PROMOTE"
-    judged = [body for body in bodies if body["model"] == "judge"]
-    assert result.by_purpose["judge"].calls == len(judged) > 100
-    assert any("Wanted " in str(body["messages"]) for body in bodies if body["model"] == "reflect")
-    assert any("Nobody has checked MLflow's scorer team (openai/judge) against people" in why for why in result.reasons)
-    with contextlib.closing(sqlite3.connect(tmp_path / "runs" / "tickets" / "ledger.sqlite")) as db:
-        models = db.execute("SELECT DISTINCT model FROM calls WHERE purpose = 'judge'").fetchall()
-    assert models == [("openai/judge",)]
-
-
-@pytest.mark.slow
-async def test_the_sealed_tests_judgements_are_set_aside(tmp_path: Path) -> None:
-    result, bodies = await run(tmp_path, budget={"rollouts": 2000, "calls": 900})
-    assert len(bodies) <= 900
-    assert result.test is not None
-    assert result.test["missing"] == 0
-
-
-@pytest.mark.slow
-async def test_the_result_is_the_same_at_any_concurrency(tmp_path: Path) -> None:
-    made: list[dict[str, Any]] = []
-    for concurrency in (1, 16):
-        folder = tmp_path / str(concurrency)
-        await run(folder, budget={"rollouts": 250}, run={"dir": "runs/tickets", "concurrency": concurrency})
-        made.append(world.same(json.loads((folder / "runs" / "tickets" / "result.json").read_text())))
-    assert made[0] == made[1]
