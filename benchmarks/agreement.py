@@ -187,10 +187,8 @@ def populations() -> list[Population]:
         found.append(pairs(joint, agreement.balanced_accuracy, recalls, f"balanced accuracy, {name}"))
         found.append(pairs(joint, agreement.cohens_kappa, kappa, f"kappa, {name}", options=range(len(joint))))
     for name, joint in ORDERED.items():
-        for power, weights in ((1, "linear"), (2, "quadratic")):
-            truth = beyond_chance(joint, apart(range(len(joint)), power))
-            options = {"weights": weights, "options": range(len(joint))}
-            found.append(pairs(joint, agreement.weighted_kappa, truth, f"{weights} kappa, {name}", **options))
+        truth, options = beyond_chance(joint, apart(range(len(joint)), 2)), range(len(joint))
+        found.append(pairs(joint, agreement.weighted_kappa, truth, f"quadratic kappa, {name}", options=options))
     for scale in ("nominal", "ordinal", "interval"):
         found.append(many_raters([1, 2, 3, 2, 1], 0.7, scale, f"{scale}, 1-5"))
         found.append(many_raters([1, 2, 3, 2, 1], 0.25, scale, f"{scale}, 1-5, raters very close"))

@@ -32,6 +32,8 @@ FORMAT_TOKENS = 48
 """Room for the field markers that DSPy asks for around an answer."""
 REFLECTION_TOKENS = 1000
 REFLECTIONS = 20
+SECONDS = 600
+"""For one call: a local model beside another one is slow."""
 
 Answer = Callable[[Example], Any]
 """A program as an optimizer left it: the output for one example, which the task's metric reads."""
@@ -212,7 +214,8 @@ ARMS: Mapping[str, Callable[[Task, int], Outcome]] = {
 def _lm(model: Model, arguments: Mapping[str, Any]) -> Any:
     import dspy
 
-    return dspy.LM(f"openai/{model.name}", api_base=model.base_url, api_key="none", cache=False, **arguments)
+    at = {"api_base": model.base_url, "api_key": "none", "timeout": SECONDS}
+    return dspy.LM(f"openai/{model.name}", cache=False, **at, **arguments)
 
 
 def _program(task: Task, labels: bool = True) -> Any:

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from promptopt.api import align, calibrate, compare, evaluate, optimize, plan
+    from promptopt.api import compare, evaluate, optimize, plan
     from promptopt.calibration import Alignment, Calibration
     from promptopt.core.budget import Budget
     from promptopt.core.candidate import Candidate
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from promptopt.data import Dataset
     from promptopt.dspy_optimizer import DSPyOptimizer
     from promptopt.errors import ConfigError, DataError, PromptoptError, RunError, UserError
+    from promptopt.judge_api import align, calibrate
     from promptopt.judges.judge import Judge
     from promptopt.lm.spec import LM
     from promptopt.programs.dspy_module import DSPyModule
@@ -58,7 +59,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "api": ("align", "calibrate", "compare", "evaluate", "optimize", "plan"),
+    "api": ("compare", "evaluate", "optimize", "plan"),
+    "judge_api": ("align", "calibrate"),
     "calibration": ("Alignment", "Calibration"),
     "core.budget": ("Budget",),
     "core.candidate": ("Candidate",),

@@ -173,8 +173,8 @@ def calibration(judge: AnyJudge, labels: Labels, rollouts: Sequence[Rollout], sp
 
 def alignment(judge: AnyJudge, labels: Labels, result: Result, tested: Sequence[Rollout]) -> Alignment:
     """The two judges of an alignment, each with its answers on the sealed labels among `tested`."""
-    arms = {name: [one for one in tested if one.candidate_id == name] for name in (result.baseline.id, result.best.id)}
-    before, after = (measured(answers_of(judge), labels, arm) if arm else {} for arm in arms.values())
+    arms = ([one for one in tested if one.candidate_id == side.id] for side in (result.baseline, result.best))
+    before, after = (measured(answers_of(judge), labels, arm) if arm else {} for arm in arms)
     return Alignment(judge, Judging(judge).having(result.best), before, after, result)
 
 
@@ -191,7 +191,7 @@ def _measured(name: str, answer: Answer, labels: Labels, rollouts: Sequence[Roll
     judge = [given[row][0] for row in both]
     rng = np.random.default_rng(0)
     kappa = stats.cohens_kappa(judge, people, rng, options=answer.options)
-    ranked = answer.level in ("ordinal", "interval")
+    judge_scores, people_scores = ([answer.score(one) for one in said] for said in (judge, people))
     ratings = {row: [said.get(name) for said in labels.ratings[row].values()] for row in given}
     as_ratings = partial(_as_ratings, answer)
     options = None if answer.options is None else as_ratings(answer.options)
@@ -202,7 +202,9 @@ def _measured(name: str, answer: Answer, labels: Labels, rollouts: Sequence[Roll
         balanced_accuracy=stats.balanced_accuracy(judge, people, rng),
         kappa=kappa,
         weighted_kappa=(
-            stats.weighted_kappa(as_ratings(judge), as_ratings(people), rng, options=options) if ranked else UNDEFINED
+            stats.weighted_kappa(as_ratings(judge), as_ratings(people), rng, options=options)
+            if answer.ordered
+            else UNDEFINED
         ),
         alpha=stats.krippendorff_alpha(
             [as_ratings([*said, given[row][0]]) for row, said in ratings.items()], rng, scale=scale, options=options
@@ -211,11 +213,12 @@ def _measured(name: str, answer: Answer, labels: Labels, rollouts: Sequence[Roll
             [as_ratings(said) for said in ratings.values()], rng, scale=scale, options=options
         ),
         consistency=stats.self_consistency(list(given.values()), rng),
-        bias=_bias(answer, judge, people, rng),
+        bias=_bias(judge_scores, people_scores, rng),
         position=_position(rollouts, rng),
-        bias_by_slice=_bias_by_slice(
-            answer, dict(zip(both, zip(judge, people, strict=True), strict=True)), labels, rng
-        ),
+        bias_by_slice={
+            column: tuple(bias_by_slice(judge_scores, people_scores, _places(values, both), rng))
+            for column, values in labels.slices.items()
+        },
         confusion=_confusion(answer, judge, people),
         rows_to_settle=stats.rows_for_width(kappa, len(both), PRECISE),
         disagreements=tuple(
@@ -228,14 +231,14 @@ def _measured(name: str, answer: Answer, labels: Labels, rollouts: Sequence[Roll
 
 def _as_ratings(answer: Answer, said: Sequence[Value | None]) -> list[Any]:
     """Answers as the coefficients read them: ordered ones by their place, numbers and names as they are."""
-    if answer.options is None or answer.level not in ("ordinal", "interval"):
+    if answer.options is None or not answer.ordered:
         return list(said)
     places = {option: place for place, option in enumerate(answer.options)}
     return [None if one is None else places[cast(Any, one)] for one in said]
 
 
-def _bias(answer: Answer, judge: Sequence[Value], people: Sequence[Value], rng: np.random.Generator) -> Estimate:
-    gaps = [answer.score(said) - answer.score(wanted) for said, wanted in zip(judge, people, strict=True)]
+def _bias(judge: Sequence[float], people: Sequence[float], rng: np.random.Generator) -> Estimate:
+    gaps = [said - wanted for said, wanted in zip(judge, people, strict=True)]
     if len(gaps) < 2:
         return UNDEFINED
     return Estimate(fmean(gaps), studentised_interval(gaps, 0.95, rng))
@@ -248,22 +251,15 @@ def _position(rollouts: Sequence[Rollout], rng: np.random.Generator) -> Position
     return position_bias(first, second, rng)
 
 
-def _bias_by_slice(
-    answer: Answer, judged: Mapping[str, tuple[Value, Value]], labels: Labels, rng: np.random.Generator
-) -> dict[str, tuple[SliceBias, ...]]:
-    judge, people = ([answer.score(pair[place]) for pair in judged.values()] for place in (0, 1))
-    found: dict[str, tuple[SliceBias, ...]] = {}
-    for column, values in labels.slices.items():
-        slices: dict[str, list[int]] = {}
-        for number, row in enumerate(judged):
-            slices.setdefault(values.get(row, ""), []).append(number)
-        found[column] = tuple(bias_by_slice(judge, people, slices, rng))
-    return found
+def _places(values: Mapping[str, str], rows: Sequence[str]) -> dict[str, list[int]]:
+    """By value of a column, the places of its rows."""
+    places: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
+        places.setdefault(values.get(row, ""), []).append(place)
+    return places
 
 
 def _confusion(answer: Answer, judge: Sequence[Value], people: Sequence[Value]) -> dict[str, dict[str, int]]:
-    if answer.options is None:  # a number has no cells
-        return {}
-    made = stats.confusion(judge, people, answer.options)
-    names = [str(label) for label in made.labels]
-    return {name: dict(zip(names, counts, strict=True)) for name, counts in zip(names, made.counts, strict=True)}
+    met = Counter(zip(people, judge, strict=True))
+    options = answer.options or ()  # a number has no cells
+    return {str(wanted): {str(said): met[wanted, said] for said in options} for wanted in options}

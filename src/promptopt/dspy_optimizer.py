@@ -13,7 +13,7 @@ from typing import Any, cast
 import dspy  # pyright: ignore[reportMissingTypeStubs]
 from dspy.teleprompt import Teleprompter  # pyright: ignore[reportMissingTypeStubs]
 
-from promptopt.api import optimize_job, shown
+from promptopt.api import optimize_job
 from promptopt.config import group
 from promptopt.config.settings import BudgetSettings, RunSettings, StrategySettings
 from promptopt.core.budget import Budget
@@ -26,6 +26,7 @@ from promptopt.method import MakeStrategy
 from promptopt.metrics.build import as_metric
 from promptopt.metrics.metric import Metric
 from promptopt.programs.dspy_module import DSPyModule
+from promptopt.running import shown
 
 logger = logging.getLogger(__name__)
 

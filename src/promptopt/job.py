@@ -61,6 +61,8 @@ class Job:
     """What decides the result; a run directory belongs to one identity."""
     base: Path = Path()
     """The folder that import paths are relative to."""
+    start: Candidate | None = None
+    """What the search starts from; None: the program as it is."""
 
     @staticmethod
     def from_config(config: Config) -> Job:
@@ -95,8 +97,8 @@ class Job:
 
     @cached_property
     def baseline(self) -> Candidate:
-        """The program as it is."""
-        return Candidate({component.name: component.text for component in self.program.components})
+        """What the search starts from: the program as it is, unless the job says otherwise."""
+        return self.start or Candidate({component.name: component.text for component in self.program.components})
 
     @cached_property
     def labelled(self) -> Mapping[str, tuple[Demo, ...]]:

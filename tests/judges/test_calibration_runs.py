@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import pytest
 from aiohttp import web
 
-from promptopt.api import align, calibrate, optimize
+from promptopt.api import optimize
 from promptopt.config import JudgeConfig, load
 from promptopt.errors import ConfigError, DataError
+from promptopt.judge_api import align, calibrate
 from promptopt.testing.faulty import Behaviour, FaultyServer, completion, used
 from world import ANIMALS, TEAMS, draw, team_of, write_job
 
@@ -298,6 +299,17 @@ class TestAlign:
         written = json.loads((tmp_path / "runs/teams-align/aligned.json").read_text())
         assert written["recommended"] == {"rubric": made.recommended.rubric}
         assert made.after[""].n == 120
+
+    async def test_a_search_that_finds_nothing_better_leaves_the_judge_as_it_is(self, tmp_path: Path) -> None:
+        def alike(body: Mapping[str, Any]) -> str:
+            return json.dumps({"reason": "so", "verdict": "yes"})
+
+        async with FaultyServer(behave(alike)) as server:
+            budget = {"rollouts": 400}
+            config = write(tmp_path, server.base_url, list(items(240)), **{**ALIGNING, "budget": budget})
+            made = await asyncio.to_thread(align, judge_config(config))
+        assert made.recommended == made.judge
+        assert (made.before, made.after) == ({}, {})
 
     async def test_the_command_prints_both_and_the_verdict(self, tmp_path: Path) -> None:
         async with FaultyServer(behave()) as server:

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from promptopt.api import correct, label_sheet, optimize
+from promptopt.api import optimize
 from promptopt.config import load
 from promptopt.core.guard import judge_test
 from promptopt.core.sealed import Pair
 from promptopt.errors import DataError, UserError
+from promptopt.judge_api import correct, label_sheet
 from promptopt.result import Result
 from promptopt.testing.faulty import Behaviour, FaultyServer, completion, used
 from world import answer, draw, team_of, write_job

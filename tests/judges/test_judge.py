@@ -431,8 +431,8 @@ class TestIdentity:
     @pytest.mark.parametrize(
         ("constant", "wording"),
         [
-            ("judge.INSTRUCTIONS", "Please note. {task}{rubric}{form}{reading}"),
-            ("judge.FENCES", "Blocks stand between {mark}."),
+            ("asking.INSTRUCTIONS", "Please note. {task}{rubric}{form}{reading}"),
+            ("asking.FENCES", "Blocks stand between {mark}."),
             ("asking._AGAIN", "Once more, please: {fault}"),
         ],
     )

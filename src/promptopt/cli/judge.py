@@ -34,8 +34,8 @@ def calibrate(
     set_: Overrides = None,
 ) -> None:
     """Measure how far a judge agrees with people's labels; the certificate is for this very judge."""
-    from promptopt.api import calibrate_job
     from promptopt.config import JudgeConfig
+    from promptopt.judge_api import calibrate_job
     from promptopt.judge_job import measuring
     from promptopt.judges.trust import CALIBRATION
     from promptopt.report.calibration import calibration
@@ -57,8 +57,8 @@ def align(
     set_: Overrides = None,
 ) -> None:
     """Improve a judge's own rubric against people's labels, and test it on labels that nobody looked at."""
-    from promptopt.api import align_job
     from promptopt.config import JudgeConfig
+    from promptopt.judge_api import align_job
     from promptopt.judge_job import aligning
     from promptopt.report.calibration import alignment
     from promptopt.report.folder import condition_of
@@ -81,11 +81,11 @@ def label_sheet(
     set_: Overrides = None,
 ) -> None:
     """Write outputs of a finished run's test for people to label, without saying which prompt made them."""
-    from promptopt import api
+    from promptopt import judge_api
     from promptopt.config import Config
 
     with opened(config, set_, Config) as settings:
-        write(output, api.label_sheet(settings, rows).removesuffix("\n"))
+        write(output, judge_api.label_sheet(settings, rows).removesuffix("\n"))
     tell(f"written to {output}; fill in label, then: promptopt judge correct {config} {output}")
 
 
@@ -96,10 +96,10 @@ def correct(
     set_: Overrides = None,
 ) -> None:
     """Correct a finished run's verdict by people's labels on a part of its test."""
-    from promptopt import api
+    from promptopt import judge_api
     from promptopt.config import Config
     from promptopt.report import terminal
 
     with opened(config, set_, Config) as settings:
-        result = api.correct(settings, labels)
+        result = judge_api.correct(settings, labels)
     console().print(terminal.summary(result))

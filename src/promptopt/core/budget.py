@@ -114,11 +114,13 @@ class Account:
         self.spent = spent
         self.reserved = Spend()
         self.aside = Spend()
+        self.kept = Spend()
+        """Set aside for what comes after the search at hand and its test, as in a run of several searches."""
         self.fullness = Fullness()
 
     def set_aside(self, share: Spend) -> bool:
         """Keep `share` out of the search's reach until `release`; False, and nothing changes, when it does not fit."""
-        if self.budget.over(self.spent + share, share):
+        if self.budget.over(self.spent + self.kept + share, share):
             return False
         self.aside = share
         return True
@@ -129,14 +131,14 @@ class Account:
 
     def room(self, worst: Spend) -> Room:
         """Whether `worst` fits now, may fit once other reservations settle, or never will."""
-        settled = self.spent + self.aside + worst
+        settled = self.spent + self.kept + self.aside + worst
         if self.budget.over(settled, worst):
             return "never"
         return "wait" if self.budget.over(settled + self.reserved, worst) else "yes"
 
     def binding(self, worst: Spend) -> str:
         """The cap that keeps `worst` out."""
-        return self.budget.over(self.spent + self.aside + self.reserved + worst, worst) or "budget"
+        return self.budget.over(self.spent + self.kept + self.aside + self.reserved + worst, worst) or "budget"
 
     def reserve(self, worst: Spend) -> None:
         self.reserved += worst

@@ -50,6 +50,21 @@ class Bench:
     ledger: Ledger
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """One rollout that is asked for."""
+
+    candidate: Candidate
+    example: Example
+    sample: int
+    step: int
+    split: str
+    work: str
+    """The key of its calls: all that decides the output."""
+    key: str
+    """The key of the rollout, which its metric decides, too."""
+
+
 class Runner:
     """Runs at most `concurrency` rollouts at a time, older steps first, each within `timeout` seconds."""
 
@@ -78,13 +93,13 @@ class Runner:
             raise Halted(self._halt)
 
     async def evaluate(
-        self, candidate: Candidate, examples: Sequence[Example], *, step: int, split: str
+        self, candidate: Candidate, examples: Sequence[Example], *, step: int, split: str, sample: int = 0
     ) -> tuple[Rollout, ...]:
-        """One rollout a row, in the order of the rows.
+        """One rollout a row, in the order of the rows; another `sample` is another rollout of the same.
 
         Raises BudgetExhausted, ModelDown or Halted once every rollout that was started has ended and is kept.
         """
-        work = [self._rollout(candidate, example, step, split) for example in examples]
+        work = [self._rollout(candidate, example, step, split, sample) for example in examples]
         done = await asyncio.gather(*work, return_exceptions=True)
         for result in done:
             if isinstance(result, BaseException):
@@ -96,23 +111,21 @@ class Runner:
         self.check()
         return await self.bench.proposer.propose(request, step)
 
-    async def _rollout(self, candidate: Candidate, example: Example, step: int, split: str) -> Rollout:
-        work = _digest(self._program, candidate.id, example.id, example.digest, 0)
-        key = _digest(work, self._metric)
-        known = self.bench.ledger.rollout(key)
+    async def _rollout(self, candidate: Candidate, example: Example, step: int, split: str, sample: int) -> Rollout:
+        work = _digest(self._program, candidate.id, example.id, example.digest, sample)
+        wanted = _Wanted(candidate, example, sample, step, split, work, _digest(work, self._metric))
+        known = self.bench.ledger.rollout(wanted.key)
         if known is not None:
             return known
-        if key not in self._flights:
-            flight = asyncio.create_task(self._run_and_record(candidate, example, work, key, step, split))
-            self._flights[key] = flight
-            flight.add_done_callback(lambda _: self._flights.pop(key))
-        return await self._flights[key]
+        if wanted.key not in self._flights:
+            flight = asyncio.create_task(self._run_and_record(wanted))
+            self._flights[wanted.key] = flight
+            flight.add_done_callback(lambda _: self._flights.pop(wanted.key))
+        return await self._flights[wanted.key]
 
-    async def _run_and_record(
-        self, candidate: Candidate, example: Example, work: str, key: str, step: int, split: str
-    ) -> Rollout:
+    async def _run_and_record(self, wanted: _Wanted) -> Rollout:
         ledger = self.bench.ledger
-        async with self._slots.hold(step):
+        async with self._slots.hold(wanted.step):
             self.check()
             if ledger.account.room(ONE) != "yes":
                 raise BudgetExhausted(ledger.account.binding(ONE))
@@ -120,10 +133,10 @@ class Runner:
             kept = Spend()
             self._work_begins()
             try:
-                rollout = await self._run(candidate, example, work, step)
+                rollout = await self._run(wanted)
                 if rollout.failure is None:
-                    rollout = await self._score(rollout, example, key, step)
-                ledger.record(key, rollout, step=step, split=split)
+                    rollout = await self._score(rollout, wanted)
+                ledger.record(wanted.key, rollout, step=wanted.step, split=wanted.split)
                 kept = ONE
                 return rollout
             finally:
@@ -142,12 +155,12 @@ class Runner:
         if not self._active:
             self._busy += now - self._since
 
-    async def _run(self, candidate: Candidate, example: Example, work: str, step: int) -> Rollout:
-        program = self.bench.program
+    async def _run(self, wanted: _Wanted) -> Rollout:
+        program, candidate, example = self.bench.program, wanted.candidate, wanted.example
         lm = program.lm and program.lm.having(candidate.settings)
-        session = self._session("program", work, step, lm)
+        session = self._session("program", wanted.work, wanted.step, lm)
         session.max_calls = program.max_calls
-        rollout, started = Rollout(candidate.id, example.id), time.perf_counter()
+        rollout, started = Rollout(candidate.id, example.id, wanted.sample), time.perf_counter()
         try:
             async with asyncio.timeout(self.timeout):
                 output = json.dumps(await program.run(candidate, example, session), ensure_ascii=False)
@@ -174,10 +187,11 @@ class Runner:
             seconds=time.perf_counter() - started,
         )
 
-    async def _score(self, rollout: Rollout, example: Example, key: str, step: int) -> Rollout:
+    async def _score(self, rollout: Rollout, wanted: _Wanted) -> Rollout:
+        session = self._session("judge", wanted.key, wanted.step, None)
         try:
             async with asyncio.timeout(self.timeout):
-                score = await self.bench.metric.score(example, rollout, self._session("judge", key, step, None))
+                score = await self.bench.metric.score(wanted.example, rollout, session)
             return replace(rollout, score=score)
         except RunError:
             raise

@@ -57,6 +57,11 @@ class Answer:
         raise ValueError(f"an answer is {_FORMS}; not {said!r}{hint}")
 
     @property
+    def ordered(self) -> bool:
+        """Whether the distance between two different answers means something."""
+        return self.level in ("ordinal", "interval")
+
+    @property
     def schema(self) -> dict[str, Any]:
         """The JSON schema of an answer. Not every model takes the bounds of a number, which are checked on reading."""
         if self.options is None:

@@ -15,8 +15,9 @@ from pydantic.dataclasses import dataclass as checked
 
 from promptopt.core.example import Example
 from promptopt.core.rollout import Failure
-from promptopt.judges.conversation import checked_turns, rendered
-from promptopt.judges.fences import inert
+from promptopt.judges.conversation import READING, checked_turns, rendered
+from promptopt.judges.fences import FENCES, fenced, inert
+from promptopt.judges.verdicts import INSTRUCTIONS
 from promptopt.lm.arguments import fault
 from promptopt.lm.message import CallFailed, Message, Reply, Request
 from promptopt.lm.session import Session
@@ -138,6 +139,13 @@ class Asking(BuiltIn):
         if self.reference and example.expected is not None:
             blocks[EXPECTED] = as_text(wanted(example))
         return blocks
+
+    def prompt(self, blocks: Mapping[str, str], salt: str, closing: str, **told: str) -> tuple[Message, ...]:
+        """What the model is asked about `blocks`; `told` fills in the instructions, and `salt` is `fenced`'s."""
+        mark, shown = fenced(blocks, salt)
+        reading = (f"{READING}\n\n" if self.conversation else "") + FENCES.format(mark=mark)
+        system = INSTRUCTIONS.format(reading=reading, **told)
+        return ({"role": "system", "content": system}, {"role": "user", "content": f"{shown}\n\n{closing}"})
 
     def output_text(self, example: Example, output: Any) -> str:
         """An output as it is shown: alone, or as the end of the row's conversation."""

@@ -19,18 +19,7 @@ from promptopt.core.example import Example
 from promptopt.core.rollout import Rollout, Score
 from promptopt.judges.answers import Answer, Said, Value
 from promptopt.judges.asking import Asking, Question
-from promptopt.judges.conversation import READING
-from promptopt.judges.fences import FENCES, fenced
-from promptopt.judges.verdicts import (
-    INSTRUCTIONS,
-    Settled,
-    Verdict,
-    closed,
-    form_of,
-    read_verdict,
-    schema_of,
-    settle,
-)
+from promptopt.judges.verdicts import Settled, Verdict, closed, form_of, read_verdict, schema_of, settle
 from promptopt.lm.message import Message
 from promptopt.lm.session import Session
 from promptopt.metrics.built_in import STRICT
@@ -164,10 +153,7 @@ class Judge(Asking):
         blocks = dict(self.row_blocks(example))
         if self.conversation or output is not None:  # labels may be about a row's inputs alone
             blocks[title] = self.output_text(example, output)
-        mark, shown = fenced(blocks, self.rubric)
-        reading = (f"{READING}\n\n" if self.conversation else "") + FENCES.format(mark=mark)
-        system = INSTRUCTIONS.format(task=_TASK, rubric=self._rubrics(), reading=reading, form=self._form())
-        return ({"role": "system", "content": system}, {"role": "user", "content": f"{shown}\n\n{_CLOSING}"})
+        return self.prompt(blocks, self.rubric, _CLOSING, task=_TASK, rubric=self._rubrics(), form=self._form())
 
     def _rubrics(self) -> str:
         said = [f"{json.dumps(name, ensure_ascii=False)}: {one.rubric}" for name, one in self.criteria.items()]

@@ -115,7 +115,7 @@ class Agreement:
 
     @property
     def binary(self) -> bool:
-        return len(self.answers) == 1 and all(answer.level in ("binary", "nominal") for answer in self.answers.values())
+        return len(self.answers) == 1 and not any(answer.ordered for answer in self.answers.values())
 
     async def score(self, example: Example, rollout: Rollout, lm: Session) -> Score:
         first = rollout.output[0]
@@ -129,9 +129,7 @@ class Agreement:
 
     def _near(self, name: str, said: Value, wanted: Value) -> float:
         answer = self.answers[name]
-        if answer.level in ("binary", "nominal"):
-            return float(said == wanted)
-        return 1.0 - abs(answer.score(said) - answer.score(wanted))
+        return 1.0 - abs(answer.score(said) - answer.score(wanted)) if answer.ordered else float(said == wanted)
 
     def _lesson(self, name: str, said: Value, wanted: Value, example: Example) -> str:
         if said == wanted:

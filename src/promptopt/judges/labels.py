@@ -83,7 +83,7 @@ def read_labels(settings: LabelSettings, base: Path, answers: Mapping[str, Answe
         ratings={item.id: said for item, said in zip(items, said_by, strict=True)},
         tied=sum(len(answers) - len(said) for said in agreed),
         slices={
-            column: {item.id: str(_cell(item, column)) for item in items if _cell(item, column) is not None}
+            column: {item.id: str(value) for item in items if (value := _cell(item, column)) is not None}
             for column in settings.slices
         },
     )
@@ -96,7 +96,7 @@ def consensus(said: Iterable[Said], answers: Mapping[str, Answer]) -> Said:
     for name, answer in answers.items():
         given = [one[name] for one in every if name in one]
         ranked = Counter(given).most_common(2)
-        if given and answer.level in ("ordinal", "interval"):
+        if given and answer.ordered:
             agreed[name] = sorted(given, key=answer.score)[(len(given) - 1) // 2]
         elif ranked and (len(ranked) == 1 or ranked[0][1] > ranked[1][1]):
             agreed[name] = ranked[0][0]

@@ -15,9 +15,7 @@ from promptopt.core.example import Example
 from promptopt.core.rollout import Rollout, Score
 from promptopt.judges.answers import Answer
 from promptopt.judges.asking import EXPECTED, Asking, Question, input_title
-from promptopt.judges.conversation import READING
-from promptopt.judges.fences import FENCES, fenced
-from promptopt.judges.verdicts import INSTRUCTIONS, Verdict, form_of, read_verdict, schema_of, settle
+from promptopt.judges.verdicts import Verdict, form_of, read_verdict, schema_of, settle
 from promptopt.lm.session import Session
 from promptopt.metrics.answer_text import as_text, wanted
 from promptopt.metrics.built_in import STRICT
@@ -106,10 +104,8 @@ class Pairwise(Asking):
     def _question(self, example: Example, first: str, second: str, output: Literal["A", "B"]) -> Question[Verdict]:
         blocks = self.row_blocks(example)
         blocks.pop(input_title(self.against) if self.against else EXPECTED, None)
-        mark, shown = fenced({**blocks, "text A": first, "text B": second}, self.rubric)
-        reading = (f"{READING}\n\n" if self.conversation else "") + FENCES.format(mark=mark)
-        system = INSTRUCTIONS.format(task=_TASK, rubric=self.rubric, reading=reading, form=form_of(_PICKS))
-        messages = ({"role": "system", "content": system}, {"role": "user", "content": f"{shown}\n\n{_CLOSING}"})
+        blocks |= {"text A": first, "text B": second}
+        messages = self.prompt(blocks, self.rubric, _CLOSING, task=_TASK, rubric=self.rubric, form=form_of(_PICKS))
         return Question(messages, schema_of(_PICKS), partial(_read, output))
 
 

@@ -20,12 +20,10 @@ from promptopt.data import Dataset
 from promptopt.errors import DataError, UserError
 from promptopt.judges.answers import Answer
 from promptopt.judges.judge import Judge
-from promptopt.metrics.build import judges_in
 from promptopt.metrics.metric import Metric
 
 LINE, OUTPUT, LABEL, REASON = "line", "output", "label", "reason"
 """Columns of a sheet beside the row's inputs: what identifies a line, what is judged, and what people fill in."""
-
 
 FEWEST_LABELS = 10
 """Rows with labels of both outputs below which nothing is corrected."""
@@ -33,11 +31,7 @@ FEWEST_LABELS = 10
 
 def scale_of(metric: Metric) -> Answer:
     """What people may write: what the judge may answer; a number from 0 to 1 where several things make the score."""
-    match judges_in(metric):
-        case [Judge() as judge] if metric is judge and not judge.criteria:
-            return judge.asked[""].scale
-        case _:
-            return Answer.of("number")
+    return metric.asked[""].scale if isinstance(metric, Judge) and not metric.criteria else Answer.of("number")
 
 
 def sheet(rows: Sequence[Example], rollouts: Iterable[Rollout], most: int, seed: int) -> str:

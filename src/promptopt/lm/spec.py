@@ -38,9 +38,14 @@ class LM:
         return lm if isinstance(lm, LM) else LM(cast(str, lm))
 
     def having(self, settings: Mapping[str, Any]) -> LM:
-        """This model with a candidate's settings in place of its own; the setting `lm` names another model."""
-        args = {name: value for name, value in settings.items() if name != "lm"}
-        return LM(str(settings.get("lm", self.name)), **{**self.args, **args})
+        """This model with a candidate's settings in place of its own; the setting `lm` names another model.
+
+        A setting that is None takes the argument away.
+        """
+        args = {**self.args, **{name: value for name, value in settings.items() if name != "lm"}}
+        return LM(
+            str(settings.get("lm", self.name)), **{name: value for name, value in args.items() if value is not None}
+        )
 
     def __repr__(self) -> str:
         args = "".join(f", {name}={value!r}" for name, value in self.args.items())

@@ -109,10 +109,9 @@ def _meaning(measured: Measured) -> str:
 
 
 def _confusion(confusion: Mapping[str, Mapping[str, int]]) -> Table:
-    options = list(dict.fromkeys([*confusion, *(judge for row in confusion.values() for judge in row)]))
-    rows = table("", *(line(option, 24) for option in options))
+    rows = table("", *(line(option, 24) for option in confusion))
     for people, row in confusion.items():
-        rows.add_row(line(people, 24), *(f"{row.get(judge, 0):,}" for judge in options))
+        rows.add_row(line(people, 24), *(f"{times:,}" for times in row.values()))
     return rows
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -28,15 +27,6 @@ Groups = Sequence[str] | None
 """The group of each row, where rows come in groups (sessions, customers, documents)."""
 PSEUDO_CATEGORIES = 10
 """Pseudo-rows are spread over at most so many categories, evenly spaced among all: numbers can have hundreds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Confusion:
-    """How often each label of the judge met each label of people."""
-
-    labels: tuple[Label, ...]
-    counts: tuple[tuple[int, ...], ...]
-    """A row for each label of people, in it a column for each of the judge, in the order of `labels`."""
 
 
 def accuracy(
@@ -103,21 +93,19 @@ def weighted_kappa(
     people: Sequence[float],
     rng: np.random.Generator,
     *,
-    weights: Literal["linear", "quadratic"] = "quadratic",
     options: Sequence[float] | None = None,
     level: float = 0.95,
     groups: Groups = None,
 ) -> Estimate:
-    """Cohen's kappa in which a disagreement weighs as its distance, or as the distance squared.
+    """Cohen's kappa in which a disagreement weighs as its distance squared.
 
-    Of numbers, quadratic weights give Lin's concordance correlation; of two categories, both give the unweighted kappa.
+    Of numbers, this is Lin's concordance correlation; of two categories, the unweighted kappa.
 
     Raises ValueError for labels that are no finite numbers, too.
     Source: Cohen (1968), Psychol. Bull. 70:213.
     """
     first, second, values = _coded(judge, people, options)
-    distance = _distances(_numbers(values), 1 if weights == "linear" else 2)
-    return _kappa(first, second, distance, rng, level, groups)
+    return _kappa(first, second, _squared_distances(_numbers(values)), rng, level, groups)
 
 
 def krippendorff_alpha(
@@ -148,7 +136,7 @@ def krippendorff_alpha(
     sizes, totals = counts.sum(axis=1), counts.sum(axis=0)
     if scale == "ordinal":
         positions = np.cumsum(totals) - totals / 2
-    distance = 1.0 - np.eye(len(values)) if scale == "nominal" else _distances(positions, 2)
+    distance = 1.0 - np.eye(len(values)) if scale == "nominal" else _squared_distances(positions)
     observed = ((counts @ distance) * counts).sum(axis=1) / (sizes - 1)
     rows = np.column_stack([observed, counts, counts])
     return _beyond_chance(rows, distance, rng, level, _of_repeated(groups, rated), pairs=1 - 1 / float(totals.sum()))
@@ -167,32 +155,6 @@ def self_consistency(
         if len(row) > 1
     ]
     return _mean(np.array(shares), rng, level, _of_repeated(groups, answers))
-
-
-def confusion(judge: Sequence[Label], people: Sequence[Label], labels: Sequence[Label] | None = None) -> Confusion:
-    """Counts of the judge's labels against people's; `labels` sets the order and may name some that nobody gave.
-
-    Raises ValueError when the lengths differ, or a label is not one of `labels`.
-    """
-    first, second, values = _coded(judge, people, labels)
-    counts = np.zeros((len(values), len(values)), dtype=np.int64)
-    np.add.at(counts, (second, first), 1)
-    order = list(range(len(values))) if labels is None else [values.index(label) for label in labels]
-    return Confusion(
-        tuple(values[i] for i in order), tuple(tuple(row) for row in counts[np.ix_(order, order)].tolist())
-    )
-
-
-def rows_to_settle(seen: Estimate, n: int, threshold: float) -> int | None:
-    """About how many rows in place of `n` would exclude `threshold`, if the value stayed as it is.
-
-    The interval's reach towards the threshold is taken to shrink with the root of the rows. At most `n` where the
-    threshold is excluded already; None where the value is undefined or is the threshold.
-    """
-    if seen.value is None or seen.ci is None or seen.value == threshold:
-        return None
-    reach = seen.value - seen.ci[0] if threshold < seen.value else seen.ci[1] - seen.value
-    return math.ceil(n * (reach / (threshold - seen.value)) ** 2 - 1e-9)
 
 
 def rows_for_width(seen: Estimate, n: int, half_width: float) -> int | None:
@@ -291,8 +253,8 @@ def _numbers(values: Sequence[Label]) -> Floats:
     return np.array(values, dtype=np.float64)
 
 
-def _distances(positions: Floats, power: int) -> Floats:
-    return np.abs(positions[:, None] - positions) ** power
+def _squared_distances(positions: Floats) -> Floats:
+    return (positions[:, None] - positions) ** 2
 
 
 def _of_repeated(groups: Groups, rows: Sequence[Sequence[object]]) -> Groups:

@@ -31,17 +31,11 @@ class PredictionPowered:
     ci: tuple[float, float]
     p: float
     """Two-sided, of no difference; at most 1 - level exactly where `ci` excludes 0."""
-    judge: float
-    """The judge's own mean over all rows, bias and all."""
-    people: float
-    """The mean of the labelled rows alone."""
     labelled: int
     unlabelled: int
     """Rows, or groups where rows share one."""
     weight: float
     """λ, how far the judge was relied on: 0 not at all, labels alone; 1 fully."""
-    effective: float
-    """How many labels alone would give an interval this narrow."""
 
 
 def prediction_powered_mean(
@@ -68,22 +62,19 @@ def prediction_powered_mean(
 
     check_level(level)
     truth, seen, unseen = _split(judge, people, groups)
-    n, judged = len(truth), np.concatenate([seen, unseen])
-    typical = max(float(np.mean(judged**2)), float(np.mean(truth**2)))
+    n = len(truth)
+    typical = max(float(np.mean(np.concatenate([seen, unseen]) ** 2)), float(np.mean(truth**2)))
     weight = _weight(truth, seen, unseen)
     mean = float(np.mean(truth - weight * seen)) + (weight * float(unseen.mean()) if weight else 0.0)
-    error, alone = _error(truth, seen, unseen, weight, typical), _error(truth, seen, unseen, 0.0, typical)
+    error = _error(truth, seen, unseen, weight, typical)
     reach = float(stdtrit(n - 2, (1 + level) / 2)) * error
     return PredictionPowered(
         mean=min(max(mean, -1.0), 1.0),
         ci=(max(mean - reach, -1.0), min(mean + reach, 1.0)) if error else unseen_interval(truth, level),
         p=2 * float(stdtr(n - 2, -abs(mean) / error)) if error else 1.0,
-        judge=float(judged.mean()),
-        people=float(truth.mean()),
         labelled=n,
         unlabelled=len(unseen),
         weight=weight,
-        effective=n * (alone / error) ** 2 if error else float(n),
     )
 
 

@@ -16,6 +16,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
+from copy import copy
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -26,6 +27,8 @@ from promptopt.core.rollout import Failure, Rollout
 from promptopt.errors import BudgetExhausted, LedgerCorrupt, LedgerUnwritable
 from promptopt.lm.message import Purpose, Reply, Request, Scope
 
+TOLD = "told"
+"""The kind of what a step of a search told."""
 APPLICATION_ID = 0x504F5054  # "POPT", in the header of every ledger
 SCHEMA_VERSION = 3
 
@@ -80,6 +83,7 @@ class Ledger:
         """Worst cases of the calls in flight."""
         self._settled = asyncio.Event()
         self._session = 0
+        self._lane = self._part = ""
         if not read_only:
             self.account.fullness = self._fullness()
             self._db.execute("PRAGMA synchronous = NORMAL")
@@ -89,6 +93,16 @@ class Ledger:
                 socket.gethostname(),
                 time.time(),
             )
+
+    def lane(self, name: str, part: str = "") -> Ledger:
+        """This ledger for one search among several: it sees the decisions of its own name only.
+
+        Calls, rollouts and the account are everybody's. What a search told goes on from `part` to part; that it stopped
+        is said of each part.
+        """
+        lane = copy(self)
+        lane._lane, lane._part = f"{name}/", f"{part}/" if part else ""
+        return lane
 
     @staticmethod
     def create(path: Path, meta: Mapping[str, Any]) -> None:
@@ -123,13 +137,16 @@ class Ledger:
         """Record a decision."""
         self._write(
             "INSERT INTO events (session, at, kind, step, body) VALUES (?, ?, ?, ?, ?)",
-            (self._session, time.time(), kind, step, json.dumps(body)),
+            (self._session, time.time(), self._named(kind), step, json.dumps(body)),
         )
 
     def events(self, kind: str) -> list[Event]:
         """All decisions of a kind, in order."""
-        rows = self._db.execute("SELECT kind, step, body FROM events WHERE kind = ? ORDER BY seq", (kind,))
-        return [Event(kind, step, json.loads(body)) for kind, step, body in rows]
+        rows = self._db.execute("SELECT step, body FROM events WHERE kind = ? ORDER BY seq", (self._named(kind),))
+        return [Event(kind, step, json.loads(body)) for step, body in rows]
+
+    def _named(self, kind: str) -> str:
+        return f"{self._lane}{kind}" if kind == TOLD else f"{self._lane}{self._part}{kind}"
 
     # rollouts
 

@@ -1,0 +1,105 @@
+"""What users call for judges: calibrate, align, and people's labels on a run's test. Wiring, no algorithm."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from promptopt.api import optimize_job
+from promptopt.calibration import ALIGNED, Alignment, Calibration, alignment, calibration
+from promptopt.config import Config, JudgeConfig, load
+from promptopt.errors import UserError
+from promptopt.execute.optimization import TEST_STEP
+from promptopt.execute.progress import Silent, Watch
+from promptopt.job import Job
+from promptopt.judge_job import Measuring, aligning, measuring
+from promptopt.judges.sheet import FEWEST_LABELS, read_sheet, scale_of, sheet
+from promptopt.judges.trust import CALIBRATION
+from promptopt.result import Result, read_result, reading, rebuild
+from promptopt.running import blocking, open_ledger, runner_for, shown
+from promptopt.store.run_dir import locked, write_json
+
+
+def calibrate(
+    config: JudgeConfig | str | Path, out: str | Path | None = None, watch: Watch | None = None
+) -> Calibration:
+    """How far a judge agrees with people's labels. `calibration.json` goes into `out`, by default the run directory.
+
+    Answers that are in the ledger there are not paid again. Raises UserError before anything is spent, and RunError
+    when the run cannot go on; the same call then goes on.
+    """
+    work = measuring(_judge_config(config), Path(out) if out is not None else None)
+    with shown(watch, work.job.name) as display:
+        return calibrate_job(work, display)
+
+
+def calibrate_job(work: Measuring, watch: Watch) -> Calibration:
+    """`calibrate` for a judge and labels that are ready."""
+    return blocking(_calibrate(work, watch))
+
+
+async def _calibrate(work: Measuring, watch: Watch) -> Calibration:
+    job, rows = work.job, work.job.split.val
+    with locked(job.directory), closing(open_ledger(job, watch)) as ledger:
+        async with runner_for(job, ledger, watch) as runner:
+            rollouts = await runner.evaluate(job.baseline, rows, step=0, split="val")
+        made = calibration(work.judge, work.labels, rollouts, ledger.spent())
+        write_json(job.directory / CALIBRATION, made.to_json())
+        return made
+
+
+def align(config: JudgeConfig | str | Path, run_dir: str | Path | None = None, watch: Watch | None = None) -> Alignment:
+    """Improve a judge's rubric against people's labels, and judge that on labels that were held out.
+
+    Raises as `optimize` does; a run directory that holds the same job is resumed.
+    """
+    work = aligning(_judge_config(config), Path(run_dir) if run_dir is not None else None)
+    with shown(watch, work.job.name) as display:
+        return align_job(work, display)
+
+
+def align_job(work: Measuring, watch: Watch) -> Alignment:
+    """`align` for a judge and labels that are ready."""
+    result = optimize_job(work.job, watch)
+    with reading(work.job.directory) as ledger:
+        made = alignment(work.judge, work.labels, result, list(ledger.rollouts("test")))
+    write_json(work.job.directory / ALIGNED, made.to_json())
+    return made
+
+
+def label_sheet(config: Config | str | Path, rows: int = 100, run_dir: str | Path | None = None) -> str:
+    """A CSV for people to label: both prompts' outputs on `rows` random rows of a finished run's sealed test, blind."""
+    job = _finished(config, run_dir)
+    with reading(job.directory) as ledger:
+        return sheet(job.split.test, ledger.rollouts("test"), rows, job.run.seed)
+
+
+def correct(config: Config | str | Path, labels: str | Path, run_dir: str | Path | None = None) -> Result:
+    """The run's verdict, corrected by what people wrote into a `label_sheet`. Every set of labels is another opening.
+
+    Raises UserError for labels that cannot be read or are too few, and RunLocked while the run is at work.
+    """
+    job = _finished(config, run_dir)
+    with locked(job.directory), closing(open_ledger(job, Silent())) as ledger:
+        scale = scale_of(job.metric)
+        scores = read_sheet(Path(labels), scale, list(ledger.rollouts("test")), job.baseline.id)
+        if len(scores) < FEWEST_LABELS:
+            raise UserError(f"{labels} has both labels of {len(scores)} rows; at least {FEWEST_LABELS} are needed")
+        ledger.append("labels", TEST_STEP, {"scores": scores})
+        result = read_result(ledger, job.directory)
+        result.save(job.directory)
+        return result
+
+
+def _finished(config: Config | str | Path, run_dir: str | Path | None) -> Job:
+    """The job whose finished run is to be labelled."""
+    job = Job.from_config(config if isinstance(config, Config) else load(config))
+    job = job if run_dir is None else replace(job, directory=Path(run_dir))
+    if not rebuild(job.directory).opened:
+        raise UserError(f"{job.directory} has not opened its sealed test, so there is nothing to label")
+    return job
+
+
+def _judge_config(given: JudgeConfig | str | Path) -> JudgeConfig:
+    return given if isinstance(given, JudgeConfig) else load(given, kind=JudgeConfig)
