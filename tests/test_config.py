@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -123,6 +123,8 @@ def test_one_group_of_settings_can_be_said_from_python():
         "strategy.block must be at least 1, got 0",
         "strategy.pipelin is not a setting. Did you mean strategy.pipeline?",
     ]
+    with pytest.raises(ConfigError, match=r"^strategy must be a mapping, got 'joint'$"):
+        group(StrategySettings, cast("Any", "joint"), "strategy")
 
 
 def test_the_starting_config_is_valid_and_its_rows_suffice(tmp_path: Path):

@@ -202,9 +202,6 @@ class TestCompiled:
         assert (before.lm, after.lm) == (None, None)
         assert not hasattr(before, "promptopt")
 
-    def test_it_is_an_optimizer_of_dspy(self) -> None:
-        assert issubclass(DSPyOptimizer, dspy.teleprompt.Teleprompter)
-
     def test_copies_carry_the_result(self, compiled: tuple[Any, Any]) -> None:
         _, after = compiled
         for copied in (copy.deepcopy(after), after.deepcopy()):
@@ -299,6 +296,28 @@ def test_without_a_run_dir_runs_that_differ_get_folders_of_their_own(
     runs = sorted(path.name for path in Path("runs").iterdir() if path.is_dir())
     assert len(runs) == 2
     assert all(name.startswith("Predict-") for name in runs)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"strategy": "joint"}, "strategy must be a mapping, got 'joint'"),
+        ({"budget": 60}, "budget must be a mapping, got 60"),
+        ({"seed": "a"}, "run.seed must be a whole number"),
+        ({"concurrency": 0}, "run.concurrency must be at least 1"),
+        ({"max_calls": 0}, "program.max_calls must be a whole number from 1"),
+        ({"reflection_lm": 5}, "a model is a name"),
+    ],
+)
+def test_what_cannot_be_a_setting_is_said_before_anything_is_spent(
+    server: FaultyServer, modules: Any, change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    calls = server.calls
+    with pytest.raises(ConfigError, match=message):
+        optimizer(server, modules, run_dir=tmp_path, **change).compile(
+            modules.plain(), trainset=examples(8, 0), valset=examples(8, 1000)
+        )
+    assert server.calls == calls
 
 
 async def test_it_compiles_under_a_running_event_loop(server: FaultyServer, modules: Any, tmp_path: Path) -> None:

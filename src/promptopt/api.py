@@ -31,7 +31,7 @@ from promptopt.planning import Plan
 from promptopt.planning import plan as plan_job
 from promptopt.programs.program import Program
 from promptopt.result import Result, read_result, rebuild
-from promptopt.running import blocking, open_ledger, runner_for, shown
+from promptopt.running import blocking, evaluated, open_ledger, runner_for, shown
 from promptopt.store.run_dir import check_openings, count_opening, locked
 
 T = TypeVar("T")
@@ -147,8 +147,7 @@ async def _evaluate(job: Job, candidate: Candidate, split: Literal["train", "val
     with locked(job.directory), closing(open_ledger(job, watch)) as ledger:
         if split == "test":
             count_opening(runs, inputs_digest(rows), ledger.meta("run_id"))
-        async with runner_for(job, ledger, watch) as runner:
-            rollouts = await runner.evaluate(candidate, rows, step=0, split=split)
+        rollouts = await evaluated(job, candidate, rows, split, ledger, watch)
         return evaluation(candidate, split, rollouts, ledger.spent())
 
 

@@ -115,7 +115,7 @@ class DSPyOptimizer(Teleprompter):
             budget=budget if isinstance(budget, Budget) else group(BudgetSettings, budget, "budget").caps,
             strategy=group(StrategySettings, None if callable(strategy) else strategy, "strategy"),
             make_strategy=strategy if callable(strategy) else None,
-            run=RunSettings(seed=self.seed, concurrency=self.concurrency),
+            run=group(RunSettings, {"seed": self.seed, "concurrency": self.concurrency}, "run"),
             models={},
         )
         name = type(program.student).__name__

@@ -63,6 +63,8 @@ class Job:
     """The folder that import paths are relative to."""
     start: Candidate | None = None
     """What the search starts from; None: the program as it is."""
+    demos: Mapping[str, tuple[Demo, ...]] | None = None
+    """By demo slot, the demos to choose from; None: those that train rows make."""
 
     @staticmethod
     def from_config(config: Config) -> Job:
@@ -102,8 +104,8 @@ class Job:
 
     @cached_property
     def labelled(self) -> Mapping[str, tuple[Demo, ...]]:
-        """By demo slot, the demos that train rows make."""
-        return {
+        """By demo slot, the demos to choose from: those that train rows make, unless the job brings others."""
+        return self.demos or {
             slot: tuple(demo for row in self.split.train if (demo := self.program.labelled(slot, row)))
             for slot in self.program.demo_slots
         }

@@ -17,7 +17,7 @@ from promptopt.judge_job import Measuring, aligning, measuring
 from promptopt.judges.sheet import FEWEST_LABELS, read_sheet, scale_of, sheet
 from promptopt.judges.trust import CALIBRATION
 from promptopt.result import Result, read_result, reading, rebuild
-from promptopt.running import blocking, open_ledger, runner_for, shown
+from promptopt.running import blocking, evaluated, open_ledger, shown
 from promptopt.store.run_dir import locked, write_json
 
 
@@ -42,8 +42,7 @@ def calibrate_job(work: Measuring, watch: Watch) -> Calibration:
 async def _calibrate(work: Measuring, watch: Watch) -> Calibration:
     job, rows = work.job, work.job.split.val
     with locked(job.directory), closing(open_ledger(job, watch)) as ledger:
-        async with runner_for(job, ledger, watch) as runner:
-            rollouts = await runner.evaluate(job.baseline, rows, step=0, split="val")
+        rollouts = await evaluated(job, job.baseline, rows, "val", ledger, watch)
         made = calibration(work.judge, work.labels, rollouts, ledger.spent())
         write_json(job.directory / CALIBRATION, made.to_json())
         return made
@@ -86,7 +85,14 @@ def correct(config: Config | str | Path, labels: str | Path, run_dir: str | Path
         scores = read_sheet(Path(labels), scale, list(ledger.rollouts("test")), job.baseline.id)
         if len(scores) < FEWEST_LABELS:
             raise UserError(f"{labels} has both labels of {len(scores)} rows; at least {FEWEST_LABELS} are needed")
-        ledger.append("labels", TEST_STEP, {"scores": scores})
+        groups = {row.group or row.id for row in job.split.test if row.id in scores}
+        if len(groups) < FEWEST_LABELS:
+            raise UserError(
+                f"{labels} has both labels of rows in {len(groups)} groups; at least {FEWEST_LABELS} are needed"
+            )
+        body, known = {"scores": {row: list(said) for row, said in scores.items()}}, ledger.events("labels")
+        if not known or known[-1].body != body:  # the same labels again are no other look at the test
+            ledger.append("labels", TEST_STEP, body)
         result = read_result(ledger, job.directory)
         result.save(job.directory)
         return result

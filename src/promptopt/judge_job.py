@@ -36,9 +36,18 @@ def measuring(config: JudgeConfig, out: Path | None = None) -> Measuring:
         rows = _drawn([item for item in labels.items if item.expected], config)
         if not rows:
             raise DataError("people agree on no row, so there is nothing to hold the judge against")
-        job = _job(config, Judging(judge, config.repeats), Split((), rows, ()), out or config.run_dir)
-        job.program.check(tuple(rows[0].inputs))
+        judging = Judging(judge, config.repeats)
+        judging.check(tuple(rows[0].inputs))
+        judging.check_rows(rows)
+        job = _job(config, judging, Split((), rows, ()), out or config.run_dir)
         job.check_models()
+        cap = job.budget.rollouts
+        if cap is not None and cap < len(rows):
+            raise ConfigError(
+                f"budget.rollouts is {cap:,}, but {len(rows):,} labelled items are to be judged: raise it, or take "
+                "fewer by labels.rows",
+                key="budget.rollouts",
+            )
     except ConfigError as error:
         raise config.located(error) from error
     return Measuring(judge, labels, job)
@@ -58,8 +67,10 @@ def aligning(config: JudgeConfig, run_dir: Path | None = None) -> Measuring:
         sizes, whole = config.split, len(answers_of(judge))
         rows = _drawn([item for item in labels.items if len(item.expected) == whole], config)
         parts = split(rows, train=sizes.train, val=sizes.val, test=sizes.test, seed=sizes.seed)
-        job = _job(config, Judging(judge), parts, run_dir or config.run_dir.with_name(f"{config.run_dir.name}-align"))
+        judging = Judging(judge)
+        job = _job(config, judging, parts, run_dir or config.run_dir.with_name(f"{config.run_dir.name}-align"))
         job.check()
+        judging.check_rows(rows)
     except ConfigError as error:
         raise config.located(error) from error
     return Measuring(judge, labels, job)

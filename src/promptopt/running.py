@@ -1,4 +1,4 @@
-"""What every run needs: its ledger, a runner with a gateway behind it, an event loop, a display where somebody looks."""
+"""What every run needs: its ledger, a runner with a gateway behind it, an event loop, and a display for people."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import uuid
-from collections.abc import AsyncGenerator, Coroutine, Generator
+from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, closing, contextmanager
 from contextvars import copy_context
@@ -15,7 +15,10 @@ from dataclasses import asdict
 from typing import Any, TypeVar
 
 from promptopt.config import changes
-from promptopt.errors import LedgerCorrupt, RunChanged
+from promptopt.core.candidate import Candidate
+from promptopt.core.example import Example
+from promptopt.core.rollout import Rollout
+from promptopt.errors import BudgetExhausted, LedgerCorrupt, RunChanged, RunError
 from promptopt.execute.progress import Silent, Watch
 from promptopt.execute.runner import Bench, Runner
 from promptopt.job import Job
@@ -53,6 +56,25 @@ async def runner_for(job: Job, ledger: Ledger, watch: Watch) -> AsyncGenerator[R
             operators = {name: operator for name, (operator, _) in job.operators.items()}
             bench = Bench(job.program, job.metric, Proposer(operators, session), gateway, ledger)
             yield Runner(bench, concurrency=job.run.concurrency, timeout=job.run.rollout_timeout)
+
+
+async def evaluated(
+    job: Job, candidate: Candidate, rows: Sequence[Example], split: str, ledger: Ledger, watch: Watch
+) -> tuple[Rollout, ...]:
+    """One rollout a row where there is no search, under the job's caps, those on all its sessions' minutes included.
+
+    Raises RunError when it cannot go on. What failed up to there is tried again by the next session.
+    """
+    minutes = job.budget.minutes
+    left = None if minutes is None else max(0.0, 60 * minutes - ledger.seconds())
+    try:
+        async with runner_for(job, ledger, watch) as runner, asyncio.timeout(left):
+            return await runner.evaluate(candidate, rows, step=0, split=split)
+    except TimeoutError:
+        raise BudgetExhausted("minutes") from None
+    except RunError:
+        ledger.forget_failures(after_step=-1)
+        raise
 
 
 def open_ledger(job: Job, watch: Watch) -> Ledger:

@@ -121,11 +121,6 @@ async def test_a_judge_that_quotes_an_attack_in_its_reason_is_read_as_it_decides
     assert (await JUDGE.verdict(row(), attack, model.session("judge"))).answer == "no"
 
 
-async def test_the_one_allowed_object_alone_is_a_verdict():
-    model = ScriptedModel([YES])
-    assert (await JUDGE.verdict(row(), QUIET, model.session("judge"))).answer == "yes"
-
-
 @given(before=st.text(), after=st.text())
 def test_an_answer_with_anything_around_it_is_none(before: str, after: str):
     text = f"{before}{YES}{after}"

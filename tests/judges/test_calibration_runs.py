@@ -16,9 +16,11 @@ from aiohttp import web
 
 from promptopt.api import optimize
 from promptopt.config import JudgeConfig, load
-from promptopt.errors import ConfigError, DataError
+from promptopt.errors import BudgetExhausted, ConfigError, DataError, ModelDown
 from promptopt.judge_api import align, calibrate
-from promptopt.testing.faulty import Behaviour, FaultyServer, completion, used
+from promptopt.judges.trust import trust_in
+from promptopt.metrics.build import build
+from promptopt.testing.faulty import Behaviour, FaultyServer, completion, server_error, used
 from world import ANIMALS, TEAMS, draw, team_of, write_job
 
 RUBRIC = "Is the team the right one for the ticket?"
@@ -87,6 +89,7 @@ def write(folder: Path, base_url: str, rows: Sequence[Mapping[str, str]] | None 
     return path
 
 
+JUDGE = {"type": "judge", "lm": "openai/judge", "rubric": RUBRIC}
 WHO = {"rater": "who", "id": "id"}
 ALIGNING = {
     "split": {"train": 60, "val": 60, "test": 120, "seed": 0},
@@ -208,6 +211,9 @@ class TestCalibrate:
         assert made.by_criterion["polite"].weighted_kappa.value is not None
         written = json.loads((tmp_path / "runs/teams/calibration.json").read_text())
         assert written["criteria"]["polite"]["n"] == 40
+        [known] = trust_in(build({**judge, "calibration": "runs/teams"}, tmp_path), tmp_path)
+        assert known.state == "calibrated"
+        assert re.search(r"\d+ % of 40 rows as to right .*; \d+ % of 40 rows as to polite", known.sentence)
 
     async def test_a_pairwise_judge_shows_how_far_it_favours_what_stands_first(self, tmp_path: Path) -> None:
         def first(body: Mapping[str, Any]) -> str:
@@ -261,6 +267,14 @@ class TestCalibrate:
             ({"labels": {"path": "labels.csv", "inputs": ["txt"], "label": "fits"}}, "txt"),
             ({"labels": {"path": "labels.csv", "inputs": ["text"], "label": "fits", "rater": "who"}}, "'who'"),
             ({"repeats": 0}, "repeats"),
+            (
+                {"judge": {**JUDGE, "conversation": "turns"}},
+                "judge.conversation names 'turns', but labels.inputs has text",
+            ),
+            ({"judge": {**JUDGE, "conversation": "text"}}, "120 of 120 labelled rows cannot be judged"),
+            ({"judge": {"type": "correctness", "lm": "openai/judge"}}, "has no expected answer"),
+            ({"budget": {"rollouts": 50}}, "budget.rollouts is 50, but 120 labelled items are to be judged"),
+            ({"label": {}}, "label is not a setting. Did you mean labels?"),
         ],
     )
     async def test_what_cannot_work_is_said_before_anything_is_spent(
@@ -282,6 +296,66 @@ class TestCalibrate:
             await asyncio.to_thread(
                 calibrate, judge_config(write(tmp_path, "http://127.0.0.1:9/v1", rows, labels=labels))
             )
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"id": ""}, "row 2: column 'id' is empty"),
+            ({"id": "i0"}, "row 2: 'i0' in column 'id' stands for something else in row 1"),
+        ],
+    )
+    async def test_an_id_that_is_no_item_s_own_does_not_merge_rows(
+        self, change: dict[str, str], message: str, tmp_path: Path
+    ) -> None:
+        first, second, *rest = items(10)
+        labels = {"path": "labels.csv", "inputs": ["text"], "output": "team", "label": "fits", "id": "id"}
+        path = write(tmp_path, "http://127.0.0.1:9/v1", [first, {**second, **change}, *rest], labels=labels)
+        with pytest.raises(DataError, match=re.escape(message)):
+            await asyncio.to_thread(calibrate, judge_config(path))
+
+    async def test_nulls_are_no_labels_no_outputs_and_no_names(self, tmp_path: Path) -> None:
+        rows: list[dict[str, Any]] = [{**row, "who": None} for row in items(10)]
+        rows[1]["fits"], rows[2]["who"] = None, "ann"
+        del rows[0]["why"]  # reasons may be rare
+        labels = {"path": "labels.jsonl", "inputs": ["text"], "output": "team", "label": "fits", "reason": "why"}
+        labels["rater"] = "who"
+        async with FaultyServer(behave()) as server:
+            path = write(tmp_path, server.base_url, labels=labels)
+            (tmp_path / "labels.jsonl").write_text("\n".join(map(json.dumps, rows)))
+            made = await asyncio.to_thread(calibrate, judge_config(path))
+            assert (made.n, server.calls) == (9, 9)
+            rows[3]["team"] = None
+            (tmp_path / "labels.jsonl").write_text("\n".join(map(json.dumps, rows)))
+            with pytest.raises(DataError, match="row 4: column 'team' is empty, and the row has a label"):
+                await asyncio.to_thread(calibrate, judge_config(path))
+
+    async def test_rows_that_failed_while_the_judge_was_down_are_asked_again(self, tmp_path: Path) -> None:
+        async with FaultyServer(*[behave()] * 40, server_error()) as server:
+            config = judge_config(write(tmp_path, server.base_url))
+            with pytest.raises(ModelDown):
+                await asyncio.to_thread(calibrate, config)
+            down, server.script = server.calls, [behave()]
+            made = await asyncio.to_thread(calibrate, config)
+        assert (made.n, made.missing) == (120, 0)
+        assert server.calls == down + 80  # the 40 that were answered are not paid again
+
+    async def test_the_cap_on_minutes_holds(self, tmp_path: Path) -> None:
+        async with FaultyServer(behave()) as server:
+            config = judge_config(write(tmp_path, server.base_url, budget={"minutes": 1e-6}))
+            with pytest.raises(BudgetExhausted, match="minutes"):
+                await asyncio.to_thread(calibrate, config)
+        assert server.calls < 120
+
+    async def test_a_judge_that_never_answers_is_said_to_be_unknown(self, tmp_path: Path) -> None:
+        async with FaultyServer(behave(lambda _: "I would say yes.")) as server:
+            path = write(tmp_path, server.base_url, list(items(5)))
+            done = await command("judge", "calibrate", str(path))
+        assert done.exit_code == 0, done.output
+        assert "There is nothing to compare" in done.output
+        metric = build({**judge_config(path).judge, "calibration": "runs/teams"}, tmp_path)
+        [known] = trust_in(metric, tmp_path)
+        assert known.state == "never"
+        assert "gave no answer on the rows" in known.sentence
 
 
 class TestAlign:
@@ -363,8 +437,28 @@ class TestTrust:
         assert result.reasons[-1] in written["reasons"]
 
     async def test_a_calibration_that_is_none_is_refused_before_anything_is_spent(self, tmp_path: Path) -> None:
-        (tmp_path / "trust.json").write_text("{}")
-        for said, message in (("trust.json", "is no calibration"), ("nowhere.json", "cannot be read")):
+        share = {"value": 0.9, "ci": [0.8, 0.95]}
+        certificate = {"hash": "0", "created": "2026-01-01"}
+        damaged: dict[str, Any] = {
+            "empty.json": {},
+            "list.json": [],
+            "nan.json": {"certificate": certificate, "n": 9, "kappa": {"value": float("nan")}, "accuracy": share},
+            "text.json": {"certificate": certificate, "n": "many", "kappa": {"value": 0.5}, "accuracy": share},
+            "high.json": {
+                "certificate": certificate,
+                "n": 9,
+                "kappa": {"value": 0.5},
+                "accuracy": {**share, "value": 9},
+            },
+            "criteria.json": {"certificate": certificate, "n": 9, "criteria": ["polite"]},
+        }
+        for name, content in damaged.items():
+            (tmp_path / name).write_text(json.dumps(content))
+        (tmp_path / "deep.json").write_text("[" * 100_000)
+        for said, message in (
+            *((name, "is no calibration") for name in (*damaged, "deep.json")),
+            ("nowhere.json", "cannot be read"),
+        ):
             metric = {"type": "judge", "lm": "openai/student", "rubric": RUBRIC, "calibration": said}
             with pytest.raises(ConfigError, match=message):
                 optimize(write_job(tmp_path, "http://127.0.0.1:9/v1", metric=metric))

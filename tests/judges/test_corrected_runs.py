@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from typer.testing import CliRunner
 
 from promptopt.api import optimize
+from promptopt.cli import app
 from promptopt.config import load
 from promptopt.core.guard import judge_test
 from promptopt.core.sealed import Pair
@@ -125,6 +127,46 @@ def test_a_sheet_of_another_run_is_named(finished: Path, tmp_path: Path) -> None
     sheet.write_text("line,label\nabc123,yes\n")
     with pytest.raises(DataError, match="'abc123' is no line of this run's sheet"):
         correct(finished, sheet)
+
+
+def test_lines_in_another_order_or_twice_and_labels_in_capitals_are_the_same_labels(
+    finished: Path, tmp_path: Path
+) -> None:
+    blank = label_sheet(finished, rows=30)
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text(filled(blank, truth))
+    first = correct(finished, sheet).test
+    header, *lines = filled(blank, lambda *row: f" {truth(*row).upper()} ").splitlines()
+    sheet.write_text("\n".join([header, *reversed(lines), lines[0]]), encoding="utf-8-sig")
+    assert correct(finished, sheet).test == first  # and no other opening of the test
+
+
+def test_a_line_with_two_labels_is_named(finished: Path, tmp_path: Path) -> None:
+    lines = filled(label_sheet(finished, rows=30), lambda *_: "yes").splitlines()
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text("\n".join([*lines, lines[1].replace(",yes,", ",no,")]))
+    with pytest.raises(DataError, match=r"row 61: 'line-\w+' has another label above"):
+        correct(finished, sheet)
+
+
+def test_a_sheet_without_its_label_column_is_named(finished: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text(label_sheet(finished, rows=30).replace(",label,", ",Label,"))
+    with pytest.raises(DataError, match="there is no column 'label'"):
+        correct(finished, sheet)
+
+
+def test_no_line_of_a_sheet_looks_like_a_number(finished: Path) -> None:
+    assert all(line["line"].startswith("line-") for line in csv.DictReader(io.StringIO(label_sheet(finished))))
+
+
+def test_a_sheet_that_people_may_have_filled_is_not_overwritten(finished: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text("labelled")
+    done = CliRunner().invoke(app, ["judge", "sheet", str(finished), "--out", str(sheet)])
+    assert done.exit_code == 2
+    assert "is there already" in done.output
+    assert sheet.read_text() == "labelled"
 
 
 def test_before_the_test_is_open_there_is_nothing_to_label(finished: Path, tmp_path: Path) -> None:

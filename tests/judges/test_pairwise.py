@@ -53,15 +53,6 @@ async def test_it_asks_in_both_orders_and_disagreement_is_a_tie(shown_first, sho
     assert OUTCOMES.score(found.answer) == value
 
 
-async def test_position_bias_is_how_much_more_often_the_first_text_wins():
-    assert (await compared(pick("A"), pick("B"))).position_bias == 0.0
-    assert (await compared(pick("A"), pick("A"))).position_bias == 1.0
-    assert (await compared(pick("B"), pick("B"))).position_bias == -1.0
-    assert (await compared(pick("A"), pick("tie"))).position_bias == 0.5
-    judge = replace(PAIRWISE, samples=2)
-    assert (await compared(pick("A"), pick("A"), pick("A"), pick("B"), judge=judge)).position_bias == 0.5
-
-
 async def test_both_texts_stand_once_in_each_place_under_letters_that_tell_nothing():
     first, second = (blocks_of(question.messages) for question in PAIRWISE.questions(EXAMPLE, OUTPUT))
     assert (first["text A"], first["text B"]) == (OUTPUT, EXAMPLE.expected)
@@ -105,7 +96,7 @@ async def test_samples_are_asked_both_ways_each_and_their_mean_is_the_score():
 
 async def test_equal_texts_are_a_tie_without_a_call():
     found = await compared(output=EXAMPLE.expected)
-    assert (found.answer, found.score.value, found.position_bias) == ("tie", 0.5, 0.0)
+    assert (found.answer, found.score.value, found.orders) == ("tie", 0.5, (("tie", "tie"),))
 
 
 async def test_no_output_scores_0_without_a_call():
@@ -139,7 +130,7 @@ async def test_through_the_gateway_both_orders_are_in_flight_at_once():
         async with Gateway(models, MemoryBook()) as gateway:
             judge = replace(PAIRWISE, lm="openai/sim")
             found = await judge.verdict(EXAMPLE, OUTPUT, Session(gateway, Scope("judge", "r7"), ""))
-    assert (found.answer, found.position_bias) == ("tie", 1.0)
+    assert (found.answer, found.orders) == ("tie", (("win", "loss"),))
     assert server.max_in_flight == 2
 
 
@@ -170,4 +161,4 @@ async def test_a_judge_without_position_bias_is_read_the_same_from_both_sides(ou
     there = await PAIRWISE.verdict(example, output, ScriptedModel(longer).session("judge"))
     back = await PAIRWISE.verdict(swapped, other, ScriptedModel(longer).session("judge"))
     assert there.score.value + back.score.value == pytest.approx(1.0)
-    assert there.position_bias == 0.0
+    assert all(first == second for first, second in there.orders)

@@ -29,6 +29,7 @@ from promptopt.cli.command import (
     watched,
     write,
 )
+from promptopt.cli.distill import distill
 from promptopt.cli.judge import judges
 from promptopt.errors import UserError
 
@@ -84,6 +85,9 @@ def optimize(
         raise typer.Exit(INTERRUPTED)
     if require == "promote" and result.verdict != "PROMOTE":
         raise typer.Exit(NOT_REACHED)
+
+
+command(app, "distill")(distill)
 
 
 @command(app, "plan")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from promptopt.cli.command import (
     INTERRUPTED,
@@ -19,6 +20,7 @@ from promptopt.cli.command import (
     watched,
     write,
 )
+from promptopt.errors import UserError
 
 judges = typer.Typer(help="Judges: how far they agree with people, and how to bring them nearer.", no_args_is_help=True)
 
@@ -39,8 +41,10 @@ def calibrate(
     from promptopt.judge_job import measuring
     from promptopt.judges.trust import CALIBRATION
     from promptopt.report.calibration import calibration
+    from promptopt.report.progress import watching
 
-    with opened(config, set_, JudgeConfig) as settings, watched(settings.name) as watch:
+    # no search whose steps could be drained: Ctrl-C cancels the rows in flight
+    with opened(config, set_, JudgeConfig) as settings, watching(Console(stderr=True), settings.name) as watch:
         work = measuring(settings, out)
         fetch_models(work.job)
         made = calibrate_job(work, watch)
@@ -85,6 +89,8 @@ def label_sheet(
     from promptopt.config import Config
 
     with opened(config, set_, Config) as settings:
+        if output.is_file():
+            raise UserError(f"{output} is there already, perhaps with people's labels: name another file")
         write(output, judge_api.label_sheet(settings, rows).removesuffix("\n"))
     tell(f"written to {output}; fill in label, then: promptopt judge correct {config} {output}")
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast, overload
+from typing import Any, TypeVar, overload
 
 from pydantic import BaseModel, ValidationError
 
 from promptopt.config.complaints import explain
 from promptopt.config.document import Document, read
+from promptopt.config.document import kind as plain
 from promptopt.config.identity import changes, fingerprint
 from promptopt.config.judge import JudgeConfig
 from promptopt.config.overrides import apply
 from promptopt.config.settings import Config, FileSettings
+from promptopt.errors import ConfigError
 
 __all__ = ["Config", "JudgeConfig", "changes", "fingerprint", "group", "load", "parse"]
 
@@ -46,7 +48,9 @@ def group(kind: type[S], words: S | Mapping[str, Any] | None, name: str) -> S:
     """The settings that `words` spell, as the group `name` of a config would. Raises ConfigError."""
     if isinstance(words, kind):
         return words
-    values = dict(cast("Mapping[str, Any]", words or {}))
+    if not isinstance(words, Mapping | None):
+        raise ConfigError(f"{name} must be a mapping, got {plain(words)}", key=name)
+    values = dict(words or {})
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -57,4 +61,4 @@ def _validated(document: Document, base: Path, kind: type[F]) -> F:
     try:
         return kind.model_validate(document.values, context={"document": document, "base": base})
     except ValidationError as error:
-        raise explain(error, document) from None
+        raise explain(error, document, root=kind) from None

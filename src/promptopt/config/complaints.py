@@ -49,14 +49,21 @@ class _Trouble:
     path: KeyPath
     around: list[Any]
     """The groups of settings, one of which holds the last key of `path`."""
+    root: type[BaseModel]
+    """What the whole document is to be."""
 
 
-def explain(error: ValidationError, document: Document, group: str | None = None) -> ConfigError:
-    """`error` as one ConfigError with a line for each complaint; `group` is the part of `document` it is about."""
+def explain(
+    error: ValidationError, document: Document, group: str | None = None, root: type[BaseModel] = Config
+) -> ConfigError:
+    """`error` as one ConfigError with a line for each complaint.
+
+    `group` is the part of `document` it is about, `root` what the whole document is to be.
+    """
     start = () if group is None else (group,)
     complaints: dict[KeyPath, list[_Trouble]] = {}
     for details in error.errors(include_url=False):
-        trouble = _find(details, (*start, *details["loc"]), document.values)
+        trouble = _find(details, (*start, *details["loc"]), document.values, root)
         complaints.setdefault(trouble.path, []).append(trouble)
     for path in [path for path in complaints if any(other[: len(path)] == path != other for other in complaints)]:
         del complaints[path]  # the same trouble, told again for the other branch of a union
@@ -107,15 +114,15 @@ def _nearest(trouble: _Trouble) -> str | None:
     close = difflib.get_close_matches(str(wrong), [name for part in trouble.around for name in _names(part)], 1)
     if close:
         return dotted((*above, close[0]))
-    sections = [(name, part) for name, field in Config.model_fields.items() for part in _parts(field.annotation)]
+    sections = [(name, part) for name, field in trouble.root.model_fields.items() for part in _parts(field.annotation)]
     return next((dotted((name, wrong)) for name, part in sections if wrong in _names(part) and [name] != above), None)
 
 
-def _find(details: ErrorDetails, loc: KeyPath, values: Any) -> _Trouble:
+def _find(details: ErrorDetails, loc: KeyPath, values: Any, root: type[BaseModel]) -> _Trouble:
     """Where the trouble is: pydantic's location without its marks for the branches of a union."""
     path: KeyPath = ()
     around: list[Any] = []
-    here: list[Any] = [Config]
+    here: list[Any] = [root]
     for key in loc:
         tagged = [part for part in here if key in _tag_of(part)]
         if len(here) > 1 and tagged:
@@ -126,7 +133,7 @@ def _find(details: ErrorDetails, loc: KeyPath, values: Any) -> _Trouble:
             values = values[key] if _has(values, key) else None
     if details["type"].startswith("union_tag"):
         path, around = (*path, "type"), here
-    return _Trouble(details, path, around)
+    return _Trouble(details, path, around, root)
 
 
 def _has(values: Any, key: str | int) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from promptopt.config.settings import Config, LmArgs, Settings, Text
 
@@ -21,7 +21,7 @@ class ModelChoice(Settings):
 
     lm: Text
     lm_args: LmArgs = Field(default_factory=dict[str, Any])
-    """Arguments of its calls, in place of the program's."""
+    """Arguments of its calls, beside the program's lm_args and before them; null takes one away."""
 
 
 class StudentSettings(ModelChoice):
@@ -60,6 +60,18 @@ class DistillConfig(Config):
     """For the saving a month."""
     max_latency_p95_ms: float | None = Field(default=None, gt=0)
     """A student whose slowest twentieth of requests takes longer than this is not recommended."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _runs_on_the_teacher(cls, said: dict[str, Any]) -> dict[str, Any]:
+        """The program's model is the teacher, whatever model it names; its lm_args hold for every model."""
+        match said:
+            case {"program": dict(), "teacher": {"lm": str(lm), **rest}}:
+                program = cast("dict[str, Any]", said["program"])
+                args: dict[str, Any] = {**(program.get("lm_args") or {}), **(rest.get("lm_args") or {})}
+                return {**said, "program": {**program, "lm": lm, **({"lm_args": args} if args else {})}}
+            case _:
+                return said
 
     @field_validator("margin", mode="before")
     @classmethod

@@ -136,9 +136,8 @@ class Judge(Asking):
         return Judgement(self._answer_of(by_name), score, tuple(map(self._answer_of, samples)), spread)
 
     def _worth(self, sample: Mapping[str, Verdict]) -> float:
-        weights = {name: one.weight for name, one in self.asked.items()}
-        worths = [weights[name] * one.scale.score(sample[name].answer) for name, one in self.asked.items()]
-        return sum(worths) / sum(weights.values())
+        worths = [one.weight * one.scale.score(sample[name].answer) for name, one in self.asked.items()]
+        return sum(worths) / sum(one.weight for one in self.asked.values())
 
     def _answer_of(self, given: Mapping[str, Verdict] | Mapping[str, Settled]) -> Value | Mapping[str, Value]:
         answers = {name: one.answer for name, one in given.items()}

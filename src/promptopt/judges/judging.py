@@ -12,7 +12,7 @@ from typing import Any
 from promptopt.core.candidate import Candidate, Component, Demo
 from promptopt.core.example import Example
 from promptopt.core.rollout import Rollout, Score
-from promptopt.errors import ConfigError
+from promptopt.errors import ConfigError, DataError
 from promptopt.judges.answers import Answer, Value
 from promptopt.judges.asking import REASKS
 from promptopt.judges.judge import Judge
@@ -53,11 +53,27 @@ class Judging:
         return f"{self.judge.identity} x {self.repeats}"
 
     def check(self, columns: Sequence[str]) -> None:
-        for column in self.judge.inputs or ():
-            if column not in columns:
-                raise ConfigError(
-                    f"judge.inputs names {column!r}, but labels.inputs has {', '.join(columns)}", key="judge.inputs"
-                )
+        shown = [column for column in columns if column != OUTPUT]
+        named = {"inputs": self.judge.inputs or (), "conversation": [self.judge.conversation]}
+        for setting, wanted in named.items():
+            for column in filter(None, wanted):
+                if column not in shown:
+                    raise ConfigError(
+                        f"judge.{setting} names {column!r}, but labels.inputs has {', '.join(shown)}",
+                        key=f"judge.{setting}",
+                    )
+
+    def check_rows(self, examples: Sequence[Example]) -> None:
+        """Raise DataError for rows that lack what the judge is to be shown."""
+        faults: list[str] = []
+        for example in examples:
+            try:
+                self.judge.questions(_shown(example), example.inputs.get(OUTPUT))
+            except ValueError as error:
+                faults.append(str(error))
+        if faults:
+            rows = f"{len(faults)} of {len(examples)} labelled rows cannot be judged"
+            raise DataError(f"{rows}, the first because {faults[0]}. Nothing was spent.")
 
     def labelled(self, slot: str, example: Example) -> Demo | None:
         return None
@@ -75,10 +91,14 @@ class Judging:
 
     async def run(self, candidate: Candidate, example: Example, lm: Session) -> Any:
         """The judge's answers, by criterion, once for each repeat."""
-        inputs = {name: value for name, value in example.inputs.items() if name != OUTPUT}
-        shown = replace(example, inputs=inputs, expected=example.meta[EXPECTED])  # people's answer is not for its eyes
-        judge, output = self.having(candidate), example.inputs.get(OUTPUT)
+        judge, shown, output = self.having(candidate), _shown(example), example.inputs.get(OUTPUT)
         return [await _answers(judge, shown, output, lm) for _ in range(self.repeats)]
+
+
+def _shown(example: Example) -> Example:
+    """A labelled item as the judge sees it: people's answer is not for its eyes."""
+    inputs = {name: value for name, value in example.inputs.items() if name != OUTPUT}
+    return replace(example, inputs=inputs, expected=example.meta[EXPECTED])
 
 
 async def _answers(judge: AnyJudge, example: Example, output: Any, lm: Session) -> Mapping[str, Any]:

@@ -49,23 +49,30 @@ class _Rating:
     rater: str | None
     said: Said
     row: Example
+    number: int
+    """Of the row in the file."""
+
+    def judged(self, settings: LabelSettings) -> tuple[Any, ...]:
+        """What was rated: the inputs, the output and the expected answer."""
+        return (self.row.inputs, _cell(self.row, settings.output), _cell(self.row, settings.expected))
 
 
 def read_labels(settings: LabelSettings, base: Path, answers: Mapping[str, Answer]) -> Labels:
     """The labels in a file, each read strictly as an answer of the judge.
 
-    Raises DataError with the row for a label that is no answer, for a rater who says two things of one item, and where
-    no row has a label; ConfigError where the columns do not fit the judge's criteria.
+    Raises DataError with the row for a label that is no answer, for a label of nothing, for an id that stands for two
+    things, for a rater who says two things of one item, and where no row has a label; ConfigError where the columns do
+    not fit the judge's criteria.
     """
     columns = _label_columns(settings, answers)
     path = base / settings.path
     rows = Dataset.read(path, inputs=settings.inputs).examples
     single = (settings.output, settings.expected, settings.rater, settings.id, settings.reason)
     for needed in filter(None, [*columns.values(), *single, *settings.slices]):
-        if needed not in rows[0].inputs and needed not in rows[0].meta:
+        if not any(needed in row.inputs or needed in row.meta for row in rows):
             raise DataError(f"there is no column {needed!r}, which labels names", file=str(path), column=needed)
     ratings = [
-        _Rating(_item(row, settings), _rater(row, settings), said, row)
+        _Rating(_item(row, settings, str(path), number), _rater(row, settings), said, row, number)
         for number, row in enumerate(rows, 1)
         if (said := _said(row, columns, answers, str(path), number))
     ]
@@ -74,6 +81,8 @@ def read_labels(settings: LabelSettings, base: Path, answers: Mapping[str, Answe
     by_item: dict[str, list[_Rating]] = {}
     for rating in ratings:
         by_item.setdefault(rating.item, []).append(rating)
+    for found in by_item.values():
+        _check_same(found, settings, str(path))
     said_by = [_by_rater(found, str(path)) for found in by_item.values()]
     agreed = [consensus(said.values(), answers) for said in said_by]
     made = [_example(found, said, settings) for found, said in zip(by_item.values(), agreed, strict=True)]
@@ -135,6 +144,18 @@ def _said(row: Example, columns: Mapping[str, str], answers: Mapping[str, Answer
     return said
 
 
+def _check_same(found: Sequence[_Rating], settings: LabelSettings, file: str) -> None:
+    """That the ratings of an item are of the same thing."""
+    first = found[0]
+    for other in found[1:]:
+        if other.judged(settings) != first.judged(settings):
+            raise DataError(
+                f"{first.item!r} in column {settings.id!r} stands for something else in row {first.number}: rows share "
+                "an id where they rate the same inputs and output",
+                file=file, row=other.number, column=settings.id, unit="row",
+            )  # fmt: skip
+
+
 def _by_rater(found: Sequence[_Rating], file: str) -> dict[str, Said]:
     """Each rater's answers to one item; raters without a name are numbered."""
     named: dict[str, Said] = {}
@@ -156,11 +177,20 @@ def _example(found: Sequence[_Rating], agreed: Said, settings: LabelSettings) ->
 
 
 def _rater(row: Example, settings: LabelSettings) -> str | None:
-    return None if settings.rater is None else str(_cell(row, settings.rater))
+    """The name of who said so; None where the cell is empty, too."""
+    name = _cell(row, settings.rater)
+    return None if name is None else str(name).strip() or None
 
 
-def _item(row: Example, settings: LabelSettings) -> str:
+def _item(row: Example, settings: LabelSettings, file: str, number: int) -> str:
     """What rows of the same item share."""
+    for column in (settings.id, settings.output):
+        value = _cell(row, column)
+        if column and (value is None or (column == settings.id and not str(value).strip())):
+            raise DataError(
+                f"column {column!r} is empty, and the row has a label. Fill it in or leave the row out.",
+                file=file, row=number, column=column, unit="row",
+            )  # fmt: skip
     if settings.id is not None:
         return str(_cell(row, settings.id))
     return f"{row.inputs_digest} {_cell(row, settings.output)}"

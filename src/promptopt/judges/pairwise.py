@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import partial
-from statistics import fmean
 from typing import Any, ClassVar, Literal, cast
 
 from pydantic import Field
@@ -40,11 +39,6 @@ class Comparison:
     """The mean of the samples: a win is 1, a tie 0.5, a loss 0."""
     orders: tuple[tuple[Outcome, Outcome], ...]
     """What each sample says with the output shown first, and with the output shown second."""
-
-    @property
-    def position_bias(self) -> float:
-        """How much more often the text that stands first wins than the other, from -1 to 1; 0 without bias."""
-        return fmean(OUTCOMES.score(first) - OUTCOMES.score(second) for first, second in self.orders)
 
 
 @checked(frozen=True, config=STRICT, kw_only=True)

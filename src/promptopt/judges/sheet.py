@@ -66,7 +66,10 @@ def read_sheet(path: Path, answer: Answer, rollouts: Iterable[Rollout], baseline
     """
     known = {line_of(rollout): rollout for rollout in rollouts}
     found: dict[str, dict[bool, float]] = {}
-    for number, row in enumerate(Dataset.read(path, inputs=LINE).examples, 1):
+    rows = Dataset.read(path, inputs=LINE).examples
+    if not any(LABEL in row.meta for row in rows):
+        raise DataError(f"there is no column {LABEL!r} with what people say", file=str(path), column=LABEL)
+    for number, row in enumerate(rows, 1):
         label = text_of(row.meta.get(LABEL, "")).strip()
         rollout = known.get(str(row.inputs[LINE]))
         if rollout is None:
@@ -79,7 +82,9 @@ def read_sheet(path: Path, answer: Answer, rollouts: Iterable[Rollout], baseline
             value = answer.score(answer.from_text(label))
         except ValueError as error:
             raise DataError(f"the label is no answer: {error}", file=str(path), row=number, unit="row") from None
-        found.setdefault(rollout.example_id, {})[rollout.candidate_id == baseline] = value
+        said = found.setdefault(rollout.example_id, {})
+        if said.setdefault(rollout.candidate_id == baseline, value) != value:
+            raise DataError(f"{row.inputs[LINE]!r} has another label above", file=str(path), row=number, unit="row")
     scores = {row: (said[True], said[False]) for row, said in found.items() if len(said) == 2}
     if not scores:
         raise UserError(f"{path} has no row whose two outputs both have a label")
@@ -87,5 +92,7 @@ def read_sheet(path: Path, answer: Answer, rollouts: Iterable[Rollout], baseline
 
 
 def line_of(rollout: Rollout) -> str:
-    """What a line of a sheet is called: it does not tell which prompt made the output."""
-    return hashlib.blake2b(f"{rollout.candidate_id}/{rollout.example_id}".encode(), digest_size=6).hexdigest()
+    """What a line of a sheet is called: it does not tell which prompt made the output, and no spreadsheet takes it for
+    a number, as it would 123456789e12."""
+    digest = hashlib.blake2b(f"{rollout.candidate_id}/{rollout.example_id}".encode(), digest_size=6)
+    return f"line-{digest.hexdigest()}"

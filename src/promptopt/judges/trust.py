@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,38 +43,81 @@ def _trust(judge: Asking, base: Path) -> Trust:
     path = base / judge.calibration
     path = path / CALIBRATION if path.is_dir() else path
     said = _read(path)
-    certificate, kappa = said["certificate"], said["kappa"]["value"]
-    if certificate["hash"] != judge.identity:
+    if said.hash != judge.identity:
         return Trust(
             "stale",
             f"The judge ({judge.lm}) is not the one that {path} is about: its prompt, model, parameters or scale have "
-            f"changed since {certificate['created'][:10]}, and how far it agrees with people is unknown. "
+            f"changed since {said.created[:10]}, and how far it agrees with people is unknown. "
             f"Run `{HOW}` again.",
         )
-    accuracy, rows = said["accuracy"], said["n"]
-    low, high = (100 * end for end in accuracy["ci"])
-    chance = "" if kappa is None else f", kappa {kappa:.2f}"
-    weak = " That is weak: read some of its verdicts yourself." if kappa is not None and kappa < GOOD else ""
-    return Trust(
-        "calibrated",
-        f"The judge ({judge.lm}) agrees with people on {100 * accuracy['value']:.0f} % of {rows:,} rows "
-        f"(95 % interval {low:.0f} to {high:.0f} %{chance}).{weak}",
-    )
+    if not said.agreements:
+        return Trust("never", f"The judge ({judge.lm}) gave no answer on the rows of {path}. Run `{HOW}` again.")
+    told = "; ".join(one.told for one in said.agreements)
+    weak = [one for one in said.agreements if one.kappa is not None and one.kappa < GOOD]
+    about = " and ".join(one.criterion for one in weak)
+    advice = f" That is weak{about and f' as to {about}'}: read some of its verdicts yourself." if weak else ""
+    return Trust("calibrated", f"The judge ({judge.lm}) agrees with people on {told}.{advice}")
 
 
-def _read(path: Path) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Agreement:
+    """What a calibration says of one question."""
+
+    criterion: str
+    """Empty for a judge without criteria."""
+    rows: int
+    accuracy: float
+    ci: tuple[float, float]
+    kappa: float | None
+
+    @staticmethod
+    def of(criterion: str, said: Any) -> _Agreement | None:
+        """None where the judge or people left every row open. Raises for what is no measurement."""
+        accuracy, kappa = said["accuracy"]["value"], said["kappa"]["value"]
+        if accuracy is None:
+            return None
+        low, high = map(float, said["accuracy"]["ci"])
+        known = _Agreement(
+            criterion, int(said["n"]), float(accuracy), (low, high), None if kappa is None else float(kappa)
+        )
+        if not all(0 <= share <= 1 for share in (known.accuracy, low, high, abs(known.kappa or 0.0))):
+            raise ValueError("a share is from 0 to 1")
+        return known
+
+    @property
+    def told(self) -> str:
+        low, high = (100 * end for end in self.ci)
+        chance = "" if self.kappa is None else f", kappa {self.kappa:.2f}"
+        about = f" as to {self.criterion}" if self.criterion else ""
+        return (
+            f"{100 * self.accuracy:.0f} % of {self.rows:,} rows{about} "
+            f"(95 % interval {low:.0f} to {high:.0f} %{chance})"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A calibration, as far as it matters here."""
+
+    hash: str
+    created: str
+    agreements: tuple[_Agreement, ...]
+
+
+def _read(path: Path) -> _Known:
     """A calibration as `judge calibrate` wrote it."""
     try:
         said: Any = json.loads(path.read_text(encoding="utf-8"))
-        _ = said["certificate"]["hash"], said["certificate"]["created"][:10], said["n"], said["kappa"]["value"]
-        _ = [float(end) for end in said["accuracy"]["ci"]], float(said["accuracy"]["value"])
+        certificate = said["certificate"]
+        measured = said.get("criteria", {"": said})
+        agreements = tuple(filter(None, (_Agreement.of(name, one) for name, one in measured.items())))
+        return _Known(str(certificate["hash"]), str(certificate["created"]), agreements)
     except OSError as error:
         raise ConfigError(
             f"metric.calibration: {path} cannot be read ({error.strerror}). `{HOW}` writes one.",
             key="metric.calibration",
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(
             f"metric.calibration: {path} is no calibration that `{HOW}` wrote", key="metric.calibration"
         ) from error
-    return said

@@ -29,6 +29,8 @@ class ModelSettings(BaseModel):
     """The environment variable that holds the key; the key itself never stands in a file."""
     price: Price | None = None
     """None takes litellm's table; local models are free."""
+    usd_per_hour: Decimal | None = Field(default=None, ge=0)
+    """What an hour of the machine costs that a model of one's own runs on; `distill` tells a request's share of it."""
     requests_per_minute: int | None = Field(default=None, gt=0)
     tokens_per_minute: int | None = Field(default=None, gt=0)
     concurrency: int | None = Field(default=None, gt=0)

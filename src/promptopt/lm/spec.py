@@ -35,7 +35,11 @@ class LM:
             from promptopt.lm.dspy_lm import taken_over
 
             return taken_over(cast("dspy.BaseLM", lm))
-        return lm if isinstance(lm, LM) else LM(cast(str, lm))
+        if isinstance(lm, LM):
+            return lm
+        if not isinstance(cast(object, lm), str):
+            raise ConfigError(f"a model is a name, a promptopt.LM or a dspy.LM, and not {lm!r}")
+        return LM(cast(str, lm))
 
     def having(self, settings: Mapping[str, Any]) -> LM:
         """This model with a candidate's settings in place of its own; the setting `lm` names another model.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from pydantic import ValidationError
 from promptopt.errors import ConfigError
 from promptopt.execute.user_code import load
 from promptopt.judges.asking import Asking
-from promptopt.judges.external import PACKAGES, judges_of, package_of
+from promptopt.judges.external import PACKAGES, judges_of, nearest, package_of
 from promptopt.judges.judge import Judge
 from promptopt.judges.library import LIBRARY
 from promptopt.judges.pairwise import Pairwise
@@ -70,7 +69,7 @@ def build(config: Options | str, base: Path, key: str = "metric") -> Metric:
         raise ConfigError(f"{key}.type is missing; it is one of {', '.join(TYPES)}", key=f"{key}.type")
     kind = options.pop("type")
     if kind not in TYPES:
-        raise ConfigError(f"{key}.type: {kind!r} is not a metric.{_nearest(kind, TYPES)}", key=f"{key}.type")
+        raise ConfigError(f"{key}.type: {kind!r} is not a metric. {nearest(kind, TYPES)}", key=f"{key}.type")
     if kind == PythonMetric.type:
         return _python(options, base, key)
     if kind == DSPY:
@@ -208,13 +207,7 @@ def _only(options: Options, known: Iterable[str], key: str) -> None:
     names = list(known)
     for option in options:
         if option not in names:
-            raise ConfigError(f"{key}.{option} is not a setting.{_nearest(option, names)}", key=f"{key}.{option}")
-
-
-def _nearest(word: object, known: Iterable[str]) -> str:
-    names = list(known)
-    near = difflib.get_close_matches(str(word), names, n=1)
-    return f" Did you mean {near[0]}?" if near else f" Known: {', '.join(names) or 'none'}."
+            raise ConfigError(f"{key}.{option} is not a setting. {nearest(option, names)}", key=f"{key}.{option}")
 
 
 def _explained(error: ValidationError, key: str) -> ConfigError:

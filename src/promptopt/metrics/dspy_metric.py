@@ -40,8 +40,7 @@ class DSPyMetric:
 
     A metric of three parameters is given no trace: to DSPy's metrics a trace means that demos are being bootstrapped,
     and makes them strict. One of five is called as dspy.GEPA calls it for feedback: with the trace, and, where a single
-    predictor ran, with its name. Where several ran, `pred_name` is None; a metric that then returns a bare number
-    below 1 keeps its feedback by predictor, and is asked for it, once for each that ran.
+    predictor ran, with its name. Where several ran, `pred_name` is None.
 
     `lm` answers the metric's own calls to DSPy's current model, on the judge's account; the models that a module such
     as SemanticF1 holds are called on it too. A model that a function puts into a context or on a predictor of its own
@@ -109,7 +108,11 @@ class DSPyMetric:
         if not isinstance(self.function, dspy.Module):
             return self.function
         engines = {key: self._engine(held, wire) for key, held in self._held.items()}
-        return copied(self.function, {**uncopyable(self.function), **engines})
+        return copied(self.function, {**self._shared, **engines})
+
+    @cached_property
+    def _shared(self) -> dict[int, Any]:
+        return uncopyable(self.function)
 
     def _engine(self, lm: str | LM | dspy.BaseLM, wire: Wire) -> dspy.LM:
         """A `dspy.LM` that asks the model of `lm` through `wire`."""

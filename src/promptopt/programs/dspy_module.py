@@ -55,6 +55,10 @@ class DSPyModule:
     ) -> None:
         self.student, self.optimize, self.max_calls = student, tuple(optimize), max_calls
         self._predictors = _predictors(student)
+        if isinstance(cast(object, max_calls), bool) or not isinstance(cast(object, max_calls), int) or max_calls < 1:
+            raise ConfigError(
+                f"program.max_calls must be a whole number from 1, got {max_calls!r}", key="program.max_calls"
+            )
         for kind in optimize:
             if kind not in parts.KINDS:
                 raise ConfigError(

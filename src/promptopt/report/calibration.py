@@ -83,8 +83,9 @@ def _measured(measured: Measured) -> Iterator[RenderableType]:
         net, ends = measured.position.net, interval(measured.position.ci)
         yield Text(f"A text does better when it stands first, by {net:+.3f} ({ends}).")
     yield Text(_meaning(measured), style="bold")
-    yield Text("\nPeople's answer by row, the judge's by column")
-    yield Padding(_confusion(measured.confusion), (0, 0, 0, 2))
+    if measured.confusion:
+        yield Text("\nPeople's answer by row, the judge's by column")
+        yield Padding(_confusion(measured.confusion), (0, 0, 0, 2))
     yield from _slices(measured)
     yield from _disagreements(measured)
 
@@ -97,6 +98,8 @@ def _cells(estimate: Estimate) -> tuple[str, str]:
 def _meaning(measured: Measured) -> str:
     """What the figures come to, in a sentence or two."""
     kappa = measured.kappa
+    if not measured.n:
+        return "There is nothing to compare: on no row is there a usable answer of the judge and one of people."
     if kappa.value is None:
         return "Kappa cannot be told: people or the judge gave one and the same answer throughout. Label more rows."
     settle = measured.rows_to_settle

@@ -83,7 +83,8 @@ class Ledger:
         """Worst cases of the calls in flight."""
         self._settled = asyncio.Event()
         self._session = 0
-        self._lane = self._part = ""
+        self._lanes = ("",)
+        """What is put before the kinds of decisions: of all the parts that this search goes on from, its own last."""
         if not read_only:
             self.account.fullness = self._fullness()
             self._db.execute("PRAGMA synchronous = NORMAL")
@@ -94,14 +95,14 @@ class Ledger:
                 time.time(),
             )
 
-    def lane(self, name: str, part: str = "") -> Ledger:
+    def lane(self, name: str, *parts: str) -> Ledger:
         """This ledger for one search among several: it sees the decisions of its own name only.
 
-        Calls, rollouts and the account are everybody's. What a search told goes on from `part` to part; that it stopped
-        is said of each part.
+        Calls, rollouts and the account are everybody's. A search goes on from part to part: what it decides is of the
+        last of `parts`, and of those before it sees what their steps told.
         """
         lane = copy(self)
-        lane._lane, lane._part = f"{name}/", f"{part}/" if part else ""
+        lane._lanes = tuple(f"{name}/{part}/" for part in parts)
         return lane
 
     @staticmethod
@@ -137,16 +138,17 @@ class Ledger:
         """Record a decision."""
         self._write(
             "INSERT INTO events (session, at, kind, step, body) VALUES (?, ?, ?, ?, ?)",
-            (self._session, time.time(), self._named(kind), step, json.dumps(body)),
+            (self._session, time.time(), f"{self._lanes[-1]}{kind}", step, json.dumps(body)),
         )
 
     def events(self, kind: str) -> list[Event]:
         """All decisions of a kind, in order."""
-        rows = self._db.execute("SELECT step, body FROM events WHERE kind = ? ORDER BY seq", (self._named(kind),))
+        lanes = self._lanes if kind == TOLD else self._lanes[-1:]
+        rows = self._db.execute(
+            f"SELECT step, body FROM events WHERE kind IN ({', '.join('?' * len(lanes))}) ORDER BY seq",
+            [f"{lane}{kind}" for lane in lanes],
+        )
         return [Event(kind, step, json.loads(body)) for step, body in rows]
-
-    def _named(self, kind: str) -> str:
-        return f"{self._lane}{kind}" if kind == TOLD else f"{self._lane}{self._part}{kind}"
 
     # rollouts
 
@@ -234,9 +236,11 @@ class Ledger:
 
     # what it cost
 
-    def spent(self, purpose: Purpose | None = None) -> Spend:
-        """What all sessions have spent, open calls of earlier sessions at their worst case."""
+    def spent(self, purpose: Purpose | None = None, step: int | None = None) -> Spend:
+        """What all sessions have spent, open calls of earlier sessions at their worst case; of a purpose, of a step."""
         where, args = ("WHERE purpose = ?", (purpose,)) if purpose else ("", ())
+        if purpose and step is not None:
+            where, args = f"{where} AND step = ?", (purpose, step)
         rows = self._db.execute(f"SELECT tokens_in, tokens_out, usd FROM calls {where}", args).fetchall()
         rolled = 0 if purpose else self._db.execute("SELECT count(*) FROM rollouts").fetchone()[0]
         return Spend(

@@ -82,23 +82,14 @@ class Space:
         base = state.candidates[state.baseline]
         lines = (name for winner in state.winners for name in reversed(list(state.lineage(winner))))
         candidates = [base, *(state.candidates[name] for name in lines), *state.pool]
-        slots = {slot: None for candidate in candidates for slot in candidate.demos}
-        no_demos: tuple[Demo, ...] = ()
-        found: list[tuple[Place, str, list[Any]]] = [
+        sets: dict[str, list[tuple[Demo, ...]]] = {}
+        for candidate in candidates:
+            for slot, demos in candidate.demos.items():
+                sets.setdefault(slot, [base.demos.get(slot, ()), ()]).append(demos)
+        found: list[tuple[Place, str, Iterable[Any]]] = [
             *(("components", name, [one.components[name] for one in candidates]) for name in base.components),
-            *(
-                (
-                    "demos",
-                    slot,
-                    [
-                        base.demos.get(slot, no_demos),
-                        no_demos,
-                        *(one.demos[slot] for one in candidates if slot in one.demos),
-                    ],
-                )
-                for slot in slots
-            ),
-            *(("settings", name, list(values)) for name, values in settings.items()),
+            *(("demos", slot, drawn) for slot, drawn in sets.items()),
+            *(("settings", name, values) for name, values in settings.items()),
         ]
         dimensions = (Dimension(place, part, _choices(values, place)) for place, part, values in found)
         return Space(base, tuple(dimension for dimension in dimensions if len(dimension.choices) > 1))

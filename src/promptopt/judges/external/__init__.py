@@ -7,13 +7,18 @@ import importlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import closing
 from typing import Any
 
 from pydantic import Field, ValidationError
 from pydantic.dataclasses import dataclass
 
-from promptopt.errors import ConfigError
+from promptopt.core.rollout import Score
+from promptopt.errors import ConfigError, RunError
+from promptopt.execute import user_code
+from promptopt.lm.session import Session
 from promptopt.lm.spec import LM
+from promptopt.lm.wire import Wire
 from promptopt.metrics.built_in import STRICT
 
 PACKAGES = ("mlflow", "deepeval")
@@ -67,6 +72,32 @@ class Foreign(ABC):
     def uncounted(self) -> tuple[str, ...]:
         """What it calls past the run's caps and ledger, as sentences."""
 
+    @abstractmethod
+    def told(self, error: Exception) -> str:
+        """What went wrong in the judge, as the rest of a sentence."""
+
+    @abstractmethod
+    def read(self, raw: Any) -> Score:
+        """The score that a judge's answer is. Raises ValueError, as the rest of a sentence, for one that is none."""
+
+    async def scored(self, run: Callable[[Wire], Any], lm: Session, place: str) -> Score:
+        """The score that `run` comes to. Raises the error of a call that failed; any other names its `place`."""
+        with closing(Wire(lm)) as wire:
+            try:
+                raw = await user_code.call(run, wire, timeout=None)
+            except Exception as error:
+                if lm.error is not None:  # whatever the package made of it
+                    raise lm.error from error
+                raise ValueError(f"{place} {self.told(error)}") from error
+        if isinstance(lm.error, RunError):  # the judge hid it behind an answer of its own
+            raise lm.error
+        try:
+            return self.read(raw)
+        except ValueError as error:
+            if lm.error is not None:
+                raise lm.error from error
+            raise ValueError(f"{place} {error}") from None
+
     @property
     def caveats(self) -> tuple[str, ...]:
         """What a verdict that rests on it must say: that nobody has checked it, and what it calls uncounted."""
@@ -110,9 +141,9 @@ def load(module: str) -> Any:
 
 def nearest(word: object, known: Iterable[str]) -> str:
     """The name that was probably meant, as a sentence; all of them where none is near."""
-    names = sorted(known)
+    names = list(known)
     near = difflib.get_close_matches(str(word), names, n=1)
-    return f"Did you mean {near[0]}?" if near else f"Known: {', '.join(names)}."
+    return f"Did you mean {near[0]}?" if near else f"Known: {', '.join(names) or 'none'}."
 
 
 def made(kind: Callable[..., Any], options: Mapping[str, Any], name: str) -> Any:

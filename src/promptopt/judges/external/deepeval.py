@@ -7,9 +7,9 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass as checked
 
 from promptopt.core.example import Example
 from promptopt.core.rollout import Rollout, Score
-from promptopt.errors import ConfigError, RunError
+from promptopt.errors import ConfigError
 from promptopt.execute import user_code
 from promptopt.judges import external
 from promptopt.judges.conversation import ConversationTurn
@@ -134,25 +134,30 @@ class DeepEvalMetric(external.Foreign):
         case, place = self._case(row), f"row {example.id!r}: {self.name}"
         if rollout.output is None:
             return Score(0.0, "There was no output.")
-        with closing(Wire(lm)) as wire:
-            metric = self._copy(wire)
-            try:
-                returned = await user_code.call(_measured, metric, case, timeout=None)
-                score = _read(metric, returned)
-            except Exception as error:
-                if lm.error is not None:  # whatever the package made of it
-                    raise lm.error from error
-                raise ValueError(f"{place} {_told(error, metric)}") from error
-        if isinstance(lm.error, RunError):
-            raise lm.error
-        return score
+        return await self.scored(partial(self._run, case), lm, place)
 
-    def _copy(self, wire: Wire) -> Any:
-        """The metric for one rollout: DeepEval's metrics keep their results in themselves."""
+    async def _run(self, case: Any, wire: Wire) -> tuple[Any, str, str]:
+        """What a copy says, since metrics keep their results in themselves: its score, its reason, its error."""
         metric = copy.copy(self.metric)
         if self.lms and hasattr(metric, "model"):
             metric.model, metric.using_native_model = deepeval_lm.GatewayLLM(self.lms[0], wire), False
-        return metric
+        measure: Callable[..., Any] = metric.a_measure if metric.async_mode else metric.measure
+        quietly = {"_show_indicator": False} if "_show_indicator" in inspect.signature(measure).parameters else {}
+        result = measure(case, **quietly)
+        returned = await result if inspect.isawaitable(result) else result
+        value = metric.score if metric.score is not None else returned
+        return value, str(metric.reason or "").strip(), metric.error or ""
+
+    def told(self, error: Exception) -> str:
+        if type(error).__name__ == "MissingTestCaseParamsError":
+            return f"is not shown all it needs: {error}. Name the column of what is missing under metric.fields"
+        return f"raised {user_code.described(error, user_code.source_file(cast(Any, type(self.metric))))}"
+
+    def read(self, raw: Any) -> Score:
+        value, reason, error = raw
+        if value is None:
+            raise ValueError(f"gave no score{f': {error}' if error else ''}")
+        return Score(value, f"{self.name}: {reason}" if reason else "")
 
     def _case(self, row: Row) -> Any:
         row.check()
@@ -206,29 +211,6 @@ def _tool(said: Any) -> Any:
     if "arguments" in fields:
         fields["input_parameters"] = fields.pop("arguments")
     return test_case.ToolCall(**fields)
-
-
-async def _measured(metric: Any, case: Any) -> Any:
-    measure: Callable[..., Any] = metric.a_measure if metric.async_mode else metric.measure
-    quietly = {"_show_indicator": False} if "_show_indicator" in inspect.signature(measure).parameters else {}
-    result = measure(case, **quietly)
-    return await result if inspect.isawaitable(result) else result
-
-
-def _read(metric: Any, returned: Any) -> Score:
-    value = metric.score if metric.score is not None else returned
-    if value is None:
-        raise ValueError(f"gave no score{f': {metric.error}' if metric.error else ''}")
-    reason = str(metric.reason or "").strip()
-    return Score(value, f"{type(metric).__name__}: {reason}" if reason else "")
-
-
-def _told(error: Exception, metric: Any) -> str:
-    if type(error).__name__ == "MissingTestCaseParamsError":
-        return f"is not shown all it needs: {error}. Name the column of what is missing under metric.fields"
-    if isinstance(error, ValueError) and str(error).startswith(("gave no score", "a score must")):
-        return str(error)
-    return f"raised {user_code.described(error, user_code.source_file(cast(Any, type(metric))))}"
 
 
 def _identity(metric: Any) -> list[Any]:
@@ -298,11 +280,11 @@ def _kind(name: str, base: Path) -> Any:
             return user_code.load(name, base)
         except ConfigError as error:
             raise ConfigError(f"metric: {error}", key="metric") from error
-    known = {word: getattr(metrics, word) for word in metrics.__all__}
     scoring = (metrics.BaseMetric, metrics.BaseConversationalMetric)
+    known = [(word, getattr(metrics, word)) for word in metrics.__all__]
     usable = {
         word: kind
-        for word, kind in known.items()
+        for word, kind in known
         if isinstance(kind, type) and issubclass(kind, scoring) and kind not in scoring
     }
     if name not in usable:

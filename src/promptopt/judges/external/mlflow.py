@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -16,7 +15,7 @@ from pydantic.dataclasses import dataclass as checked
 
 from promptopt.core.example import Example
 from promptopt.core.rollout import Rollout, Score, unit_number
-from promptopt.errors import ConfigError, RunError
+from promptopt.errors import ConfigError
 from promptopt.execute import user_code
 from promptopt.judges import external
 from promptopt.judges.answers import Answer
@@ -113,24 +112,12 @@ class MLflowMetric(external.Foreign):
             raise ValueError(f"{place} needs {missing}; name the column under metric.fields")
         if rollout.output is None:
             return Score(0.0, "There was no output.")
-        with closing(Wire(lm)) as wire:
-            try:
-                raw = await user_code.call(self._run, wire, shown, timeout=None)
-            except Exception as error:
-                if lm.error is not None:  # whatever the package made of it
-                    raise lm.error from error
-                what = user_code.described(error, mlflow_scorers.source_file(self.scorer))
-                raise ValueError(f"{place} raised {what}") from error
-        if isinstance(lm.error, RunError):  # the scorer hid it behind an answer of its own
-            raise lm.error
-        try:
-            return self.read(raw)
-        except ValueError as error:
-            if lm.error is not None:
-                raise lm.error from error
-            raise ValueError(f"{place} {error}") from None
+        return await self.scored(partial(self._run, shown), lm, place)
 
-    def _run(self, wire: Wire, shown: Mapping[str, Any]) -> Any:
+    def told(self, error: Exception) -> str:
+        return f"raised {user_code.described(error, mlflow_scorers.source_file(self.scorer))}"
+
+    def _run(self, shown: Mapping[str, Any], wire: Wire) -> Any:
         """Run the scorer in the thread at hand; one that is abandoned still asks nobody else."""
         with mlflow_lm.asking(wire, next(iter(self.lms), None)):
             return self._asking.run(**shown)
@@ -178,7 +165,6 @@ class MLflowMetric(external.Foreign):
         return None
 
     def read(self, raw: Any) -> Score:
-        """The score that a scorer's result is. Raises ValueError, as the rest of a sentence, for one that is none."""
         if isinstance(raw, list):
             raw = self._of_list(cast("list[Any]", raw))
         if not isinstance(raw, Assessment):

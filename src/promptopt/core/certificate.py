@@ -1,0 +1,161 @@
+"""The certificate of a switch: does a student hold the teacher's quality within the margin, on rows nobody looked at?
+
+NON-INFERIOR is a claim that must be earned: a student counts as worse by the margin until the sealed rows rule it out.
+Over several students the p values are corrected by Holm's method, and always the original teacher is what they are held
+against. Where the teacher does not beat a stripped prompt, the rows cannot tell good from bad and certify nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from promptopt.core.guard import MIN_GROUPS
+from promptopt.core.sealed import Pair
+from promptopt.stats.multiple import holm
+from promptopt.stats.noninferiority import (
+    LEVEL,
+    NonInferiority,
+    noninferiority_of_counts,
+    noninferiority_of_groups,
+    noninferiority_of_scores,
+    rows_for_margin,
+    rows_for_margin_graded,
+)
+from promptopt.stats.paired import mcnemar_mid_p, sign_flip_p
+
+Outcome = Literal["NON-INFERIOR", "INFERIOR", "INCONCLUSIVE"]
+MAX_MISSING = 0.1
+"""Share of rows without both scores above which nothing is certified."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """One student against the teacher."""
+
+    outcome: Outcome
+    reason: str
+    """A sentence."""
+    p: float | None
+    """Holm-corrected."""
+    test: NonInferiority | None
+    """None where no row has both scores."""
+    missing: int
+    """Rows left out because one of the two has no score there."""
+    rows_needed: int | None
+    """Rows that would settle it, were the difference as seen; None where it is settled or no number would do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assay:
+    """Whether the rows can tell good from bad: the teacher against a stripped prompt."""
+
+    teacher: float
+    weak: float
+    p: float
+    """One-sided."""
+
+    @property
+    def holds(self) -> bool:
+        return self.teacher > self.weak and self.p <= LEVEL
+
+
+def assay(pairs: Sequence[Pair], *, binary: bool, seed: int = 0) -> Assay | None:
+    """The teacher (`best`) against the stripped prompt (`baseline`); None when no row has both scores."""
+    both = [(one.baseline, one.best) for one in pairs if one.baseline is not None and one.best is not None]
+    if not both:
+        return None
+    weak, teacher = [one[0] for one in both], [one[1] for one in both]
+    differences = [after - before for before, after in both]
+    if binary and {*weak, *teacher} <= {0.0, 1.0}:
+        p = mcnemar_mid_p(sum(d > 0 for d in differences), sum(d < 0 for d in differences))
+    else:
+        p = sign_flip_p(differences, np.random.default_rng(seed))
+    means = math.fsum(teacher) / len(both), math.fsum(weak) / len(both)
+    return Assay(*means, p=p / 2 if means[0] > means[1] else 1 - p / 2)
+
+
+def certify(
+    students: Mapping[str, Sequence[Pair]],
+    margin: float,
+    *,
+    binary: bool,
+    sensitive: bool,
+    opening: int = 1,
+    seed: int = 0,
+) -> dict[str, Certificate]:
+    """A certificate for each student, by name; in a pair `baseline` is the teacher's score and `best` the student's.
+
+    `sensitive` says whether the assay holds. The k-th opening of the same rows is tested at 0.05 / 2ᵏ⁻¹.
+    """
+    level = LEVEL / 2 ** (opening - 1)
+    tests = {name: _test(pairs, margin, binary, level, seed) for name, pairs in students.items()}
+    known = [name for name, test in tests.items() if test is not None]
+    corrected = dict(zip(known, holm([_p(tests[name]) for name in known]), strict=True))
+    return {
+        name: _certificate(pairs, tests[name], corrected.get(name), level, sensitive)
+        for name, pairs in students.items()
+    }
+
+
+def _p(test: NonInferiority | None) -> float:
+    return 1.0 if test is None else test.p
+
+
+def _test(pairs: Sequence[Pair], margin: float, binary: bool, level: float, seed: int) -> NonInferiority | None:
+    rows = [(one.baseline, one.best, one.group) for one in pairs if one.baseline is not None and one.best is not None]
+    if not rows:
+        return None
+    teacher, student = [row[0] for row in rows], [row[1] for row in rows]
+    labels = [f"row {number}" if row[2] is None else f"group {row[2]}" for number, row in enumerate(rows)]
+    rng = np.random.default_rng(seed)
+    if len(set(labels)) < len(labels):
+        return noninferiority_of_groups(student, teacher, labels, margin, rng, level=level)
+    differences = [after - before for before, after, _ in rows]
+    if binary and {*teacher, *student} <= {0.0, 1.0}:
+        wins, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
+        return noninferiority_of_counts(wins, losses, len(rows), margin, level=level)
+    return noninferiority_of_scores(differences, margin, rng, level=level)
+
+
+def _certificate(
+    pairs: Sequence[Pair], test: NonInferiority | None, p: float | None, level: float, sensitive: bool
+) -> Certificate:
+    missing = sum(one.baseline is None or one.best is None for one in pairs)
+    if test is None or p is None:
+        return Certificate("INCONCLUSIVE", "No row has a score of both models.", None, None, missing, None)
+    grouped = test.n < len(pairs) - missing
+    objection = _objection(test, missing / len(pairs), grouped, sensitive)
+    if objection:
+        return Certificate("INCONCLUSIVE", objection, p, test, missing, None)
+    units = "groups" if grouped else "rows"
+    seen = f"difference {test.diff:+.3f}, {100 * (1 - 2 * level):.4g} % interval {test.ci[0]:+.3f} to {test.ci[1]:+.3f}"
+    if p <= level:
+        return Certificate("NON-INFERIOR", f"Quality held within {test.margin:g} ({seen}).", p, test, missing, None)
+    if test.p_inferior <= level:
+        return Certificate("INFERIOR", f"It loses more than {test.margin:g} ({seen}).", p, test, missing, None)
+    needed = _needed(test)
+    more = f"about {needed:,} {units} would settle it" if needed else f"as many {units} as you like would not settle it"
+    why = f"{test.n:,} {units} do not tell whether quality held within {test.margin:g} ({seen}); {more}."
+    return Certificate("INCONCLUSIVE", why, p, test, missing, needed)
+
+
+def _objection(test: NonInferiority, missing: float, grouped: bool, sensitive: bool) -> str | None:
+    if not sensitive:
+        return "The teacher does not beat a stripped prompt, so these rows cannot tell a good model from a bad one."
+    if missing > MAX_MISSING:
+        return f"{100 * missing:.0f} % of the rows lack a score, and at most {100 * MAX_MISSING:.0f} % may."
+    if grouped and test.n < MIN_GROUPS:
+        return f"The rows come from {test.n} groups; at least {MIN_GROUPS} are needed."
+    return None
+
+
+def _needed(test: NonInferiority) -> int | None:
+    """Rows at which the difference that was seen would be shown, where it lies within the margin."""
+    find = rows_for_margin if test.method == "score" else rows_for_margin_graded
+    share = test.differing / test.n if test.method == "score" else test.spread
+    return find(test.margin, share, true_diff=min(test.diff, 0.0))
