@@ -78,7 +78,7 @@ class TestCounts:
     def test_an_identical_student_passes_on_enough_rows_and_not_on_one_fewer(self, margin):
         enough = rows_to_pass(margin)
         assert (1 - margin) ** enough <= noninferiority_of_counts(0, 0, enough, margin).p + 1e-12 <= 0.05
-        assert 0.05 < noninferiority_of_counts(0, 0, enough - 1, margin).p
+        assert noninferiority_of_counts(0, 0, enough - 1, margin).p > 0.05
         assert noninferiority_of_counts(0, 0, enough, margin).lower > -margin
 
     def test_fifty_nine_rows_let_an_identical_student_pass_at_five_points(self):
@@ -164,8 +164,8 @@ class TestScores:
     @pytest.mark.parametrize("margin", [0.02, 0.05, 0.1])
     @pytest.mark.parametrize("population", GRADED | GROUPED)
     def test_and_so_it_is_in_a_large_simulation(self, population, margin, n):
-        values = (GRADED | GROUPED)[population](rng(n), (n, 40_000), -margin)
-        assert bets(values, margin).mean() <= by_chance(40_000)
+        values = (GRADED | GROUPED)[population](rng(n), (n, 20_000), -margin)
+        assert bets(values, margin).mean() <= by_chance(20_000)
 
     def test_students_t_does_not_hold_where_losses_are_rare_and_large(self):
         values = GRADED["rare, gains"](rng(), (50, 4000), -MARGIN)

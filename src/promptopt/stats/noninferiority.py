@@ -69,7 +69,8 @@ def noninferiority_of_counts(wins: int, losses: int, n: int, margin: float, *, l
     """
     check_margin(margin)
     check_level(level)
-    mean = (wins - losses) / max(n, 1)
+    _check_counts(wins, losses, n)
+    mean = (wins - losses) / n
     return NonInferiority(
         diff=mean,
         ci=(_score_bound(wins, losses, n, level), -_score_bound(losses, wins, n, level)),
@@ -86,7 +87,9 @@ def noninferiority_of_counts(wins: int, losses: int, n: int, margin: float, *, l
 def noninferiority_of_scores(
     differences: Sequence[float] | Floats, margin: float, rng: np.random.Generator, *, level: float = LEVEL
 ) -> NonInferiority:
-    """For graded scores in [0, 1], one difference a row. The rows' order does not matter: `rng` draws one to bet in.
+    """For graded scores in [0, 1], one difference a row.
+
+    The rows' order does not matter: `rng` draws one to bet in, so its seed is fixed with the margin, beforehand.
 
     Raises ValueError when a difference is not a finite number in [-1, 1], there are none, or the margin or level is
     outside (0, 1).
@@ -136,8 +139,7 @@ def score_p(wins: int, losses: int, n: int, null: float) -> float:
     Sources: Tango (1998), Stat. Med. 17:891, the statistic; Hsueh, Liu & Chen (2001), Biometrics 57:478, its exact
     test, whose p value is found at the edge of the null.
     """
-    if wins < 0 or losses < 0 or n < 1 or wins + losses > n:
-        raise ValueError(f"wins and losses must be counts among n >= 1 rows, got {wins} and {losses} among {n}")
+    _check_counts(wins, losses, n)
     if not -1.0 < null < 1.0:
         raise ValueError(f"the difference to test against lies between -1 and 1, got {null}")
     needed = _wins_needed(n, null, float(_statistic(np.array(wins), np.array(losses), n, null)))
@@ -299,6 +301,11 @@ def check_margin(margin: float) -> None:
     """Raises ValueError unless `margin` lies strictly between 0 and 1."""
     if not 0.0 < margin < 1.0:
         raise ValueError(f"a margin lies between 0 and 1, got {margin}")
+
+
+def _check_counts(wins: int, losses: int, n: int) -> None:
+    if wins < 0 or losses < 0 or n < 1 or wins + losses > n:
+        raise ValueError(f"wins and losses must be counts among n >= 1 rows, got {wins} and {losses} among {n}")
 
 
 def _check_plan(share: float, true_diff: float, power: float, level: float) -> None:
