@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from promptopt.distill_api import distill
+from promptopt.errors import RunChanged
 from promptopt.testing.faulty import Behaviour, FaultyServer, completion, used
 from world import SEED_PROMPT, TEAMS, draw, reflector, rows, student, team_of
 
@@ -97,6 +98,14 @@ async def test_a_student_that_can_learn_is_certified_and_one_that_cannot_is_refu
     written = json.loads((tmp_path / "runs/tickets/result.json").read_text())
     assert written["students"][0]["verdict"] == "NON-INFERIOR"
     assert again.to_json()["students"] == written["students"]
+
+
+async def test_a_run_directory_belongs_to_one_distillation(tmp_path: Path) -> None:
+    async with FaultyServer(behave()) as server:
+        await asyncio.to_thread(distill, write(tmp_path, server.base_url, students=[{"lm": "openai/small"}]))
+        with pytest.raises(RunChanged, match=r"distill.margin: 0.1 -> 0.05"):
+            path = write(tmp_path, server.base_url, students=[{"lm": "openai/small"}], margin=0.05)
+            await asyncio.to_thread(distill, path)
 
 
 async def test_the_cost_is_right_to_the_cent(tmp_path: Path) -> None:

@@ -105,8 +105,7 @@ def open_ledger(job: Job, watch: Watch) -> Ledger:
         Ledger.create(path, {"run_id": uuid.uuid4().hex, "identity": identity, "job": about})
     ledger = Ledger(path, job.budget)
     differences = changes(ledger.meta("identity"), identity)
-    decided = ledger.events("told")
-    if differences and decided:
+    if differences and ledger.decided:
         ledger.close()
         lines = "\n".join(f"  {line}" for line in differences)
         raise RunChanged(
@@ -115,6 +114,7 @@ def open_ledger(job: Job, watch: Watch) -> Ledger:
         )
     if differences:
         ledger.set_meta("identity", identity)
+    if differences or ledger.meta("job")["trust"] != about["trust"]:  # a judge may be calibrated after the run
         ledger.set_meta("job", about)
     spent = ledger.account.spent
     if spent.rollouts or spent.calls:

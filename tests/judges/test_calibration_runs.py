@@ -428,6 +428,12 @@ class TestTrust:
         assert [known.state for known in result.trust] == ["calibrated"]
         assert re.search(r"agrees with people on \d+ % of 120 rows", result.reasons[-1])
 
+    async def test_a_judge_may_be_calibrated_after_the_run(self, tmp_path: Path) -> None:
+        before = await self.verdict_of(tmp_path, None)
+        after = await self.verdict_of(tmp_path, "trust")
+        assert [known.state for known in after.trust] == ["calibrated"]
+        assert (after.verdict, after.test, after.spent.calls) == (before.verdict, before.test, before.spent.calls)
+
     async def test_one_that_has_changed_since_is_stale(self, tmp_path: Path) -> None:
         result = await self.verdict_of(tmp_path, "trust", rubric="Is it right?")
         assert [known.state for known in result.trust] == ["stale"]

@@ -59,7 +59,8 @@ def write(folder: Path, story: Story) -> Result:
         "baseline": BASELINE.to_json(),
         "val_rows": VAL_ROWS,
         "test_rows": TEST_ROWS,
-        "select": "one_se", "trust": [],
+        "select": "one_se",
+        "trust": [],
         "seed": 0,
     }
     Ledger.create(directory / LEDGER, {"run_id": "r", "job": {**about, "name": story.name}})

@@ -15,13 +15,23 @@ _ABSENT = object()
 def fingerprint(config: Config) -> dict[str, Any]:
     """The part of `config` that decides the result, as plain JSON values with every default spelled out.
 
-    Left out: name, run directory, concurrency, timeouts, and of each model its endpoint, key, price and limits. They
-    may change between the sessions of one run.
+    Left out: name, run directory, concurrency, timeouts, what a judge's calibration says, and of each model its
+    endpoint, key, price and limits. They may change between the sessions of one run.
     """
     parts = config.model_dump(mode="json", include=_DECIDING)
+    parts["metric"] = _uncalibrated(parts["metric"])
     shaping = {name: model.model_dump(mode="json", include={"max_tokens", "json_schema"}, exclude_defaults=True)
                for name, model in config.lms.items()}  # fmt: skip
     return {**parts, "run": {"seed": config.run.seed}, "lms": {name: said for name, said in shaping.items() if said}}
+
+
+def _uncalibrated(metric: dict[str, Any]) -> dict[str, Any]:
+    """A metric's settings without a judge's calibration, which decides no score; of a weighted one, its parts'."""
+    return {
+        name: _uncalibrated(cast("dict[str, Any]", value)) if isinstance(value, dict) else value
+        for name, value in metric.items()
+        if name != "calibration"
+    }
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

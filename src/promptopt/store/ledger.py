@@ -150,6 +150,11 @@ class Ledger:
         )
         return [Event(kind, step, json.loads(body)) for step, body in rows]
 
+    @property
+    def decided(self) -> bool:
+        """Whether any search has told something."""
+        return self._db.execute(f"SELECT 1 FROM events WHERE kind LIKE '%{TOLD}' LIMIT 1").fetchone() is not None
+
     # rollouts
 
     def rollout(self, key: str) -> Rollout | None:
