@@ -18,6 +18,7 @@ from promptopt.errors import RunChanged
 from promptopt.testing.faulty import Behaviour, FaultyServer, completion, used
 from world import SEED_PROMPT, TEAMS, draw, reflector, rows, student, team_of
 
+SMALL = {"lm": "openai/small"}
 PRICES = {"frontier": {"input": 10.0, "output": 30.0}, "small": {"input": 1.0, "output": 2.0}}
 
 
@@ -102,9 +103,9 @@ async def test_a_student_that_can_learn_is_certified_and_one_that_cannot_is_refu
 
 async def test_a_run_directory_belongs_to_one_distillation(tmp_path: Path) -> None:
     async with FaultyServer(behave()) as server:
-        await asyncio.to_thread(distill, write(tmp_path, server.base_url, students=[{"lm": "openai/small"}]))
+        await asyncio.to_thread(distill, write(tmp_path, server.base_url, students=[SMALL]))
+        path = write(tmp_path, server.base_url, students=[SMALL], margin=0.05)
         with pytest.raises(RunChanged, match=r"distill.margin: 0.1 -> 0.05"):
-            path = write(tmp_path, server.base_url, students=[{"lm": "openai/small"}], margin=0.05)
             await asyncio.to_thread(distill, path)
 
 
@@ -132,10 +133,16 @@ def is_whole(body: Mapping[str, Any]) -> bool:
 
 
 async def test_the_teacher_can_be_what_counts_as_right(tmp_path: Path) -> None:
-    changes = {"references": "teacher", "budget": {"rollouts": 4000}, "students": [{"lm": "openai/small"}]}
+    changes = {
+        "references": "teacher",
+        "repeats": 2,
+        "budget": {"rollouts": 4000},
+        "students": [{"lm": "openai/small"}],
+    }
     async with FaultyServer(behave()) as server:
         made = await asyncio.to_thread(distill, write(tmp_path, server.base_url, **changes))
     assert made.test == 1.0
+    assert made.self_agreement == 1.0
     assert made.students[0].certificate.outcome == "NON-INFERIOR"
 
 

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from promptopt.core.budget import Spend
 from promptopt.core.candidate import Candidate
 from promptopt.core.certificate import Assay, Certificate, assay, certify
@@ -15,7 +17,9 @@ from promptopt.core.sealed import Pair
 from promptopt.distill.cost import Cost, cost_of, factor, requests_to_pay
 from promptopt.distill.sweep import Arm, Findings, Standing, average
 from promptopt.distill_job import Distilling, Student
+from promptopt.reflect.evidence import plain
 from promptopt.result import describe, versions
+from promptopt.stats.agreement import self_consistency
 
 REGRESSIONS = 20
 """Rows that only the teacher gets right which are listed."""
@@ -87,6 +91,8 @@ class Distillation:
     """The model that the program ran on."""
     test: float | None
     """The teacher's mean on the sealed rows."""
+    self_agreement: float | None
+    """How often two of its answers to a val row are the same; None where it was asked once."""
     cost: Cost | None
     assay: Assay | None
     students: tuple[Moved, ...]
@@ -101,7 +107,12 @@ class Distillation:
         spent = {name: getattr(self.spent, name) for name in ("rollouts", "calls", "cached", "tokens_in", "tokens_out")}
         chosen = self.recommendation
         return {
-            "teacher": {"lm": self.teacher, "test": self.test, **_cost_json(self.cost)},
+            "teacher": {
+                "lm": self.teacher,
+                "test": self.test,
+                "self_agreement": self.self_agreement,
+                **_cost_json(self.cost),
+            },
             "assay": {**asdict(self.assay), "holds": self.assay.holds} if self.assay else None,
             "students": [student.to_json() for student in self.students],
             "recommendation": {"lm": chosen.lm, "candidate": describe(chosen.candidate), "sentence": chosen.sentence}
@@ -120,7 +131,7 @@ def outcome(
     """What the rollouts come to."""
     job, config, teacher = work.job, work.config, found.arms["teacher"]
     groups = {row.id: row.group for row in job.split.test}
-    tried = assay(_pairs(found.weak, found.teacher, {}), binary=job.metric.binary, seed=job.run.seed)
+    tried = assay(_pairs(found.weak, found.samples[0], {}), binary=job.metric.binary, seed=job.run.seed)
     pairs = {
         one.student.name: _pairs(teacher.rollouts, found.arms[f"{one.student.name} after"].rollouts, groups)
         for one in standings
@@ -138,6 +149,7 @@ def outcome(
     return Distillation(
         teacher=work.teacher.lm,
         test=average(teacher.rollouts),
+        self_agreement=_self_agreement(found),
         cost=cost,
         assay=tried,
         students=students,
@@ -170,6 +182,15 @@ def _moved(
         note=standing.dropped,
         regressions=tuple(row for row in right if row in lost)[:REGRESSIONS],
     )
+
+
+def _self_agreement(found: Findings) -> float | None:
+    answers: dict[str, list[str]] = {}
+    for rollouts in found.samples:
+        for one in rollouts:
+            if one.failure is None:
+                answers.setdefault(one.example_id, []).append(plain(one.output))
+    return self_consistency(list(answers.values()), np.random.default_rng(0)).value
 
 
 def _cost(arm: Arm, student: Student) -> Cost | None:

@@ -87,11 +87,15 @@ class Sweep:
         runner = self.runner_with(taught)
         teacher = await runner.evaluate(job.baseline, val, step=0, split="val", sample=self._own_sample)
         _check_teacher(teacher)
+        again = [
+            await runner.evaluate(job.baseline, val, step=0, split="val", sample=self._own_sample + number)
+            for number in range(1, self.work.config.repeats)
+        ]
         weak = await runner.evaluate(self.work.weak, val, step=0, split="val")
         demos = self._demos_of(train_traces)
         await self._headroom(runner, teacher)
         await self._search(runner, taught, demos, teacher)
-        return Findings(teacher, weak, await self._test(runner), self._opening)
+        return Findings((teacher, *again), weak, await self._test(runner), self._opening)
 
     @property
     def _own_sample(self) -> int:
@@ -205,9 +209,11 @@ class Sweep:
         return cap - fixed
 
     def _fixed_rollouts(self) -> int:
-        split, students = self.work.job.split, len(self.work.students)
+        split, students, repeats = self.work.job.split, len(self.work.students), self.work.config.repeats
         traced = len(split.train) + len(split.val) + len(split.test) if self._own_sample else 0
-        return traced + len(split.train) + len(split.val) * (2 + students) + len(split.test) * (1 + 2 * students)
+        return (
+            traced + len(split.train) + len(split.val) * (1 + students + repeats) + len(split.test) * (1 + 2 * students)
+        )
 
     # the test
 
@@ -253,8 +259,8 @@ class Sweep:
 class Findings:
     """What ran at the end, and before it."""
 
-    teacher: tuple[Rollout, ...]
-    """On val."""
+    samples: tuple[tuple[Rollout, ...], ...]
+    """The teacher on val, once for each of `repeats`."""
     weak: tuple[Rollout, ...]
     arms: Mapping[str, Arm]
     opening: int

@@ -69,6 +69,8 @@ def _reasons(made: Distillation) -> Iterator[RenderableType]:
         word = "can" if made.assay.holds else "CANNOT"
         scores = f"{made.assay.teacher:.3f} on val, a stripped prompt {made.assay.weak:.3f}"
         yield Text(f"The rows {word} tell good from bad: the teacher scores {scores} (p = {made.assay.p:.2g}).")
+    if made.self_agreement is not None:
+        yield Text(f"Asked again, the teacher gives the same answer on {100 * made.self_agreement:.0f} % of val rows.")
     for student in made.students:
         yield Text.assemble((f"{clean(student.name)}: ", "bold"), said(_reason(student)))
     yield Text(f"spent: {made.spent.rollouts:,} rollouts, {made.spent.calls:,} calls, {dollars(made.spent.usd)}", "dim")
