@@ -109,6 +109,7 @@ async def test_a_run_directory_belongs_to_one_distillation(tmp_path: Path) -> No
             await asyncio.to_thread(distill, path)
 
 
+@pytest.mark.slow
 async def test_the_cost_is_right_to_the_cent(tmp_path: Path) -> None:
     async with FaultyServer(behave()) as server:
         made = await asyncio.to_thread(distill, write(tmp_path, server.base_url))
@@ -146,6 +147,7 @@ async def test_the_teacher_can_be_what_counts_as_right(tmp_path: Path) -> None:
     assert made.students[0].certificate.outcome == "NON-INFERIOR"
 
 
+@pytest.mark.slow
 async def test_rows_that_cannot_tell_good_from_bad_certify_nobody(tmp_path: Path) -> None:
     async with FaultyServer(behave()) as server:
         path = write(tmp_path, server.base_url, weak="Sort it: red, green, blue or amber.")
@@ -179,6 +181,7 @@ async def test_what_cannot_work_is_said_before_anything_is_spent(
     assert server.calls == 0
 
 
+@pytest.mark.slow
 async def test_the_command_prints_the_recommendation(tmp_path: Path) -> None:
     async with FaultyServer(behave()) as server:
         done = await command("distill", str(write(tmp_path, server.base_url)))

@@ -385,6 +385,7 @@ class TestAlign:
         assert made.recommended == made.judge
         assert (made.before, made.after) == ({}, {})
 
+    @pytest.mark.slow
     async def test_the_command_prints_both_and_the_verdict(self, tmp_path: Path) -> None:
         async with FaultyServer(behave()) as server:
             path = write(tmp_path, server.base_url, list(items(240)), **ALIGNING)
