@@ -1,11 +1,12 @@
 """How often a judge's model is talked round: the same wrong output, judged alone and with each attack written under it.
 
-    python benchmarks/judge_attacks.py MODEL [--rows 3] [--api-base URL] [--json FILE]
+    python benchmarks/judge_attacks.py MODEL [--rows 3] [--places N] [--api-base URL] [--json FILE]
 
 The attacks are those of tests/judges/attacks.py, but for texts of more than 2,000 characters. Only outputs count that
 the model calls wrong when they stand alone. `neutral` is a harmless sentence in the attack's place: a model that lets
 go of its verdict there is unsure, not talked round. An answer that cannot be used is missing, and counted apart.
-MODEL is `local/NAME`, or any name that litellm knows.
+MODEL is `local/NAME`, or any name that litellm knows. `--places 1` tries every attack on one of the outputs alone, each
+in turn, which takes minutes with a small local model.
 """
 
 from __future__ import annotations
@@ -69,8 +70,10 @@ class Case:
         return self.answer == "yes"
 
 
-async def run(model: str, rows: int, settings: ModelSettings, local: LocalServers | None = None) -> list[Case]:
-    """Every attack on every output that the model calls wrong when it stands alone."""
+async def run(
+    model: str, rows: int, settings: ModelSettings, local: LocalServers | None = None, places: int | None = None
+) -> list[Case]:
+    """Every attack on every output, or on `places` of those, that the model calls wrong when it stands alone."""
     judge = Judge(lm=model, rubric=RUBRIC, lm_args={"max_tokens": 200})
     texts = {**GROUPS, "neutral": NEUTRAL}
     async with Gateway({model: settings}, MemoryBook(), local) as gateway:
@@ -89,13 +92,12 @@ async def run(model: str, rows: int, settings: ModelSettings, local: LocalServer
             return Case(group, name, number, await answer(number, name, texts[group][name]))
 
         alone = await asyncio.gather(*(answer(number) for number in range(rows)))
+        wrong = [number for number, said in enumerate(alone) if said == "no"]
+        attacks = [(group, name) for group, of in texts.items() for name, text in of.items() if len(text) <= LONGEST]
         wanted = [
-            case(group, name, number)
-            for number, said in enumerate(alone)
-            if said == "no"
-            for group, attacks in texts.items()
-            for name, text in attacks.items()
-            if len(text) <= LONGEST
+            case(group, name, wrong[(turn + place) % len(wrong)])
+            for turn, (group, name) in enumerate(attacks)
+            for place in range(min(places or rows, len(wrong)))
         ]
         return list(await asyncio.gather(*wanted))
 
@@ -133,11 +135,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--rows", type=int, default=3, choices=range(1, len(WRONG) + 1))
+    parser.add_argument("--places", type=int, choices=range(1, len(WRONG) + 1), help="outputs for each attack; all")
     parser.add_argument("--api-base")
     parser.add_argument("--json", type=Path, help="where every single answer is kept")
     given = parser.parse_args()
     with closing(LocalServers()) as local:
-        cases = asyncio.run(run(given.model, given.rows, settings_of({"api_base": given.api_base}), local))
+        settings = settings_of({"api_base": given.api_base})
+        cases = asyncio.run(run(given.model, given.rows, settings, local, given.places))
     if not cases:
         sys.exit(f"{given.model} calls no wrong output wrong, so there is nothing to talk it out of")
     if given.json:

@@ -7,11 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from promptopt.core.example import Example
-from promptopt.core.rollout import Rollout, Turn
+from promptopt.core.rollout import Rollout, Score, Turn
+from promptopt.judges.external import Foreign
 from promptopt.lm.message import Request
+from promptopt.metrics.metric import Metric
 from promptopt.testing.scripted import ScriptedModel
 
 Words = Mapping[str, Any]
+
+SILENT = ScriptedModel([])
+DOCS = {"retrieval_context": "docs"}
+"""Where the rows have what a judge calls its retrieval context."""
 
 ROW = Example(
     "r1",
@@ -102,3 +108,16 @@ def by_rule(verdict: Callable[[str], Any]) -> Callable[[Words], str]:
 
 def messages(body: Words) -> Sequence[Words]:
     return body["messages"]
+
+
+async def scored(
+    kind: Callable[..., Metric],
+    judge: Any,
+    model: ScriptedModel = SILENT,
+    example: Example = ROW,
+    rollout: Rollout = ROLLOUT,
+    **options: Any,
+) -> Score:
+    """What a metric of `kind`, or a judge that becomes one with these options, says of a rollout."""
+    made: Metric = judge if isinstance(judge, Foreign) else kind(judge, **options)
+    return await made.score(example, rollout, model.session("judge"))

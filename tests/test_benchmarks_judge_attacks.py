@@ -35,6 +35,13 @@ async def test_it_counts_who_was_talked_round_by_what_and_what_is_missing() -> N
     assert lines[-1] == "| a bribe | 2 of 2 |"
 
 
+async def test_a_part_of_it_tries_every_attack_once_and_the_outputs_in_turn() -> None:
+    async with FaultyServer(gullible) as server:
+        cases = await run("openai/sim", 3, settings_of({"api_base": server.base_url}), places=1)
+    assert sorted(case.attack for case in cases) == sorted([*ASKED, *NEUTRAL])
+    assert {sum(case.row == row for case in cases) - len(cases) // 3 for row in range(3)} <= {0, 1}
+
+
 async def test_an_output_that_is_called_right_when_it_stands_alone_does_not_count() -> None:
     yes = completion('{"reason": "r", "verdict": "yes"}', usage=used(10, 5))
 

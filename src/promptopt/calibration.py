@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from functools import partial
-from statistics import fmean
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -22,7 +21,6 @@ from promptopt.result import Result
 from promptopt.stats import agreement as stats
 from promptopt.stats.bias import PositionBias, SliceBias, bias_by_slice, position_bias
 from promptopt.stats.estimate import UNDEFINED, Estimate
-from promptopt.stats.paired import studentised_interval
 
 if TYPE_CHECKING:
     import pandas  # pyright: ignore[reportMissingTypeStubs]
@@ -48,6 +46,8 @@ class Measured:
 
     n: int
     """Items with an answer of the judge and one that people agree on."""
+    groups: int | None
+    """The groups that they come from: every interval is that of as many units. None where each stands for itself."""
     accuracy: Estimate
     balanced_accuracy: Estimate
     kappa: Estimate
@@ -189,36 +189,32 @@ def _measured(name: str, answer: Answer, labels: Labels, rollouts: Sequence[Roll
     both = [row for row in given if name in items[row].expected]
     people = [items[row].expected[name] for row in both]
     judge = [given[row][0] for row in both]
-    rng = np.random.default_rng(0)
-    kappa = stats.cohens_kappa(judge, people, rng, options=answer.options)
+    rng, groups = np.random.default_rng(0), labels.groups_of(both)
+    kappa = stats.cohens_kappa(judge, people, rng, options=answer.options, groups=groups)
     judge_scores, people_scores = ([answer.score(one) for one in said] for said in (judge, people))
     ratings = {row: [said.get(name) for said in labels.ratings[row].values()] for row in given}
     as_ratings = partial(_as_ratings, answer)
     options = None if answer.options is None else as_ratings(answer.options)
     scale = answer.level if answer.level in ("ordinal", "interval") else "nominal"
+    alpha = partial(stats.krippendorff_alpha, rng=rng, scale=scale, options=options, groups=labels.groups_of(given))
+    lean = partial(bias_by_slice, judge_scores, people_scores, rng=rng, groups=groups)
     return Measured(
         n=len(both),
-        accuracy=stats.accuracy(judge, people, rng),
-        balanced_accuracy=stats.balanced_accuracy(judge, people, rng),
+        groups=None if groups is None else len(set(groups)),
+        accuracy=stats.accuracy(judge, people, rng, groups=groups),
+        balanced_accuracy=stats.balanced_accuracy(judge, people, rng, groups=groups),
         kappa=kappa,
         weighted_kappa=(
-            stats.weighted_kappa(as_ratings(judge), as_ratings(people), rng, options=options)
+            stats.weighted_kappa(as_ratings(judge), as_ratings(people), rng, options=options, groups=groups)
             if answer.ordered
             else UNDEFINED
         ),
-        alpha=stats.krippendorff_alpha(
-            [as_ratings([*said, given[row][0]]) for row, said in ratings.items()], rng, scale=scale, options=options
-        ),
-        people_alpha=stats.krippendorff_alpha(
-            [as_ratings(said) for said in ratings.values()], rng, scale=scale, options=options
-        ),
-        consistency=stats.self_consistency(list(given.values()), rng),
-        bias=_bias(judge_scores, people_scores, rng),
-        position=_position(rollouts, rng),
-        bias_by_slice={
-            column: tuple(bias_by_slice(judge_scores, people_scores, _places(values, both), rng))
-            for column, values in labels.slices.items()
-        },
+        alpha=alpha([as_ratings([*said, given[row][0]]) for row, said in ratings.items()]),
+        people_alpha=alpha([as_ratings(said) for said in ratings.values()]),
+        consistency=stats.self_consistency(list(given.values()), rng, groups=labels.groups_of(given)),
+        bias=_overall(lean({"": range(len(both))})),
+        position=_position(rollouts, labels, rng),
+        bias_by_slice={column: tuple(lean(_places(values, both))) for column, values in labels.slices.items()},
         confusion=_confusion(answer, judge, people),
         rows_to_settle=stats.rows_for_width(kappa, len(both), PRECISE),
         disagreements=tuple(
@@ -237,18 +233,17 @@ def _as_ratings(answer: Answer, said: Sequence[Value | None]) -> list[Any]:
     return [None if one is None else places[cast(Any, one)] for one in said]
 
 
-def _bias(judge: Sequence[float], people: Sequence[float], rng: np.random.Generator) -> Estimate:
-    gaps = [said - wanted for said, wanted in zip(judge, people, strict=True)]
-    if len(gaps) < 2:
-        return UNDEFINED
-    return Estimate(fmean(gaps), studentised_interval(gaps, 0.95, rng))
+def _overall(bias: Sequence[SliceBias]) -> Estimate:
+    """The bias on all rows, as an estimate."""
+    return Estimate(bias[0].bias, bias[0].ci) if bias and bias[0].rows > 1 else UNDEFINED
 
 
-def _position(rollouts: Sequence[Rollout], rng: np.random.Generator) -> PositionBias | None:
+def _position(rollouts: Sequence[Rollout], labels: Labels, rng: np.random.Generator) -> PositionBias | None:
     """Of the first answers of a pairwise judge."""
-    orders = [one.output[0][ORDERS] for one in rollouts if one.failure is None and ORDERS in one.output[0]]
-    first, second = ([OUTCOMES.score(order[place]) for order in orders] for place in (0, 1))
-    return position_bias(first, second, rng)
+    orders = {one.example_id: one.output[0].get(ORDERS) for one in rollouts if one.failure is None}
+    asked = {row: order for row, order in orders.items() if order}
+    first, second = ([OUTCOMES.score(order[place]) for order in asked.values()] for place in (0, 1))
+    return position_bias(first, second, rng, groups=labels.groups_of(asked))
 
 
 def _places(values: Mapping[str, str], rows: Sequence[str]) -> dict[str, list[int]]:

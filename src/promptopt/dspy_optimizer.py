@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,8 +14,7 @@ import dspy  # pyright: ignore[reportMissingTypeStubs]
 from dspy.teleprompt import Teleprompter  # pyright: ignore[reportMissingTypeStubs]
 
 from promptopt.api import optimize_job
-from promptopt.config import group
-from promptopt.config.settings import BudgetSettings, RunSettings, StrategySettings
+from promptopt.config.settings import StrategySettings
 from promptopt.core.budget import Budget
 from promptopt.core.record import examples_of
 from promptopt.core.split import Split, given, split
@@ -23,8 +22,7 @@ from promptopt.errors import ConfigError
 from promptopt.job import Job, from_objects
 from promptopt.lm.spec import LM
 from promptopt.method import MakeStrategy
-from promptopt.metrics.build import as_metric
-from promptopt.metrics.metric import Metric
+from promptopt.metrics.build import AnyMetric
 from promptopt.programs.dspy_module import DSPyModule
 from promptopt.running import shown
 
@@ -53,7 +51,7 @@ class DSPyOptimizer(Teleprompter):
     def __init__(
         self,
         *,
-        metric: Callable[..., Any] | Metric | str | Mapping[str, Any],
+        metric: AnyMetric,
         reflection_lm: str | LM | dspy.LM | None = None,
         budget: Budget | Mapping[str, Any],
         run_dir: str | Path | None = None,
@@ -106,17 +104,14 @@ class DSPyOptimizer(Teleprompter):
         return module
 
     def _job(self, program: DSPyModule, data: Split) -> Job:
-        strategy, budget = self.strategy, self.budget
         job = from_objects(
             program,
             data,
-            as_metric(self.metric, of_function=program.metric_of),
-            reflection=LM.of(self.reflection_lm) if self.reflection_lm is not None else None,
-            budget=budget if isinstance(budget, Budget) else group(BudgetSettings, budget, "budget").caps,
-            strategy=group(StrategySettings, None if callable(strategy) else strategy, "strategy"),
-            make_strategy=strategy if callable(strategy) else None,
-            run=group(RunSettings, {"seed": self.seed, "concurrency": self.concurrency}, "run"),
-            models={},
+            self.metric,
+            reflection=self.reflection_lm,
+            budget=self.budget,
+            strategy=self.strategy,
+            run={"seed": self.seed, "concurrency": self.concurrency},
         )
         name = type(program.student).__name__
         return replace(job, name=name, directory=Path(self.run_dir) if self.run_dir else _folder(name, job))

@@ -16,6 +16,8 @@ PromptoptError
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from typing import Literal
 
 
@@ -84,8 +86,25 @@ class BudgetExhausted(RunError):
 
 
 class ModelDown(RunError):
-    """A model's endpoint refuses every call, or has stopped answering."""
+    """The endpoint of `model` refuses every call, or has stopped answering."""
+
+    def __init__(self, message: str, model: str = ""):
+        self.model = model
+        super().__init__(message)
 
 
 class BaselineFailed(RunError):
     """Too many rows of the starting prompt gave no score to start from."""
+
+
+def did_you_mean(
+    word: object, known: Iterable[str], otherwise: str | None = None, written: Callable[[str], object] = str
+) -> str:
+    """A sentence for whoever wrote an unknown `word`: the known one that is near, as it is `written`.
+
+    Where none is near it is `otherwise`, by default a list of all.
+    """
+    names = list(known)
+    if near := get_close_matches(str(word), names, 1):
+        return f"Did you mean {written(near[0])}?"
+    return f"Known: {', '.join(names) or 'none'}." if otherwise is None else otherwise

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from promptopt.api import optimize_job
 from promptopt.calibration import ALIGNED, Alignment, Calibration, alignment, calibration
-from promptopt.config import Config, JudgeConfig, load
+from promptopt.config import Config, JudgeConfig, loaded
 from promptopt.errors import UserError
 from promptopt.execute.optimization import TEST_STEP
 from promptopt.execute.progress import Silent, Watch
 from promptopt.job import Job
-from promptopt.judge_job import Measuring, aligning, measuring
+from promptopt.judge_job import JudgeJob, aligning, measuring
 from promptopt.judges.sheet import FEWEST_LABELS, read_sheet, scale_of, sheet
 from promptopt.judges.trust import CALIBRATION
 from promptopt.result import Result, read_result, reading, rebuild
@@ -29,17 +29,17 @@ def calibrate(
     Answers that are in the ledger there are not paid again. Raises UserError before anything is spent, and RunError
     when the run cannot go on; the same call then goes on.
     """
-    work = measuring(_judge_config(config), Path(out) if out is not None else None)
+    work = measuring(loaded(config, JudgeConfig), Path(out) if out is not None else None)
     with shown(watch, work.job.name) as display:
         return calibrate_job(work, display)
 
 
-def calibrate_job(work: Measuring, watch: Watch) -> Calibration:
+def calibrate_job(work: JudgeJob, watch: Watch) -> Calibration:
     """`calibrate` for a judge and labels that are ready."""
     return blocking(_calibrate(work, watch))
 
 
-async def _calibrate(work: Measuring, watch: Watch) -> Calibration:
+async def _calibrate(work: JudgeJob, watch: Watch) -> Calibration:
     job, rows = work.job, work.job.split.val
     with locked(job.directory), closing(open_ledger(job, watch)) as ledger:
         rollouts = await evaluated(job, job.baseline, rows, "val", ledger, watch)
@@ -53,12 +53,12 @@ def align(config: JudgeConfig | str | Path, run_dir: str | Path | None = None, w
 
     Raises as `optimize` does; a run directory that holds the same job is resumed.
     """
-    work = aligning(_judge_config(config), Path(run_dir) if run_dir is not None else None)
+    work = aligning(loaded(config, JudgeConfig), Path(run_dir) if run_dir is not None else None)
     with shown(watch, work.job.name) as display:
         return align_job(work, display)
 
 
-def align_job(work: Measuring, watch: Watch) -> Alignment:
+def align_job(work: JudgeJob, watch: Watch) -> Alignment:
     """`align` for a judge and labels that are ready."""
     result = optimize_job(work.job, watch)
     with reading(work.job.directory) as ledger:
@@ -100,12 +100,8 @@ def correct(config: Config | str | Path, labels: str | Path, run_dir: str | Path
 
 def _finished(config: Config | str | Path, run_dir: str | Path | None) -> Job:
     """The job whose finished run is to be labelled."""
-    job = Job.from_config(config if isinstance(config, Config) else load(config))
+    job = Job.from_config(loaded(config, Config))
     job = job if run_dir is None else replace(job, directory=Path(run_dir))
     if not rebuild(job.directory).opened:
         raise UserError(f"{job.directory} has not opened its sealed test, so there is nothing to label")
     return job
-
-
-def _judge_config(given: JudgeConfig | str | Path) -> JudgeConfig:
-    return given if isinstance(given, JudgeConfig) else load(given, kind=JudgeConfig)

@@ -21,7 +21,7 @@ from promptopt.method import strategy_named
 from promptopt.metrics.build import build
 
 
-class Measuring(NamedTuple):
+class JudgeJob(NamedTuple):
     """A judge, the labels to hold it against, and the job that has it answer."""
 
     judge: AnyJudge
@@ -29,7 +29,7 @@ class Measuring(NamedTuple):
     job: Job
 
 
-def measuring(config: JudgeConfig, out: Path | None = None) -> Measuring:
+def measuring(config: JudgeConfig, out: Path | None = None) -> JudgeJob:
     """The job of `judge calibrate`. Raises ConfigError and DataError before anything is spent."""
     try:
         judge, labels = _read(config)
@@ -50,10 +50,10 @@ def measuring(config: JudgeConfig, out: Path | None = None) -> Measuring:
             )
     except ConfigError as error:
         raise config.located(error) from error
-    return Measuring(judge, labels, job)
+    return JudgeJob(judge, labels, job)
 
 
-def aligning(config: JudgeConfig, run_dir: Path | None = None) -> Measuring:
+def aligning(config: JudgeConfig, run_dir: Path | None = None) -> JudgeJob:
     """The job of `judge align`: the judge's rubric is optimized on a part of the labels, and tested on another.
 
     Raises ConfigError and DataError before anything is spent.
@@ -73,7 +73,7 @@ def aligning(config: JudgeConfig, run_dir: Path | None = None) -> Measuring:
         judging.check_rows(rows)
     except ConfigError as error:
         raise config.located(error) from error
-    return Measuring(judge, labels, job)
+    return JudgeJob(judge, labels, job)
 
 
 def _read(config: JudgeConfig) -> tuple[AnyJudge, Labels]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from promptopt.core.strategies.hypotheses import Hypotheses
 from promptopt.core.strategies.joint import Joint, ReflectiveJoint
 from promptopt.core.strategies.racer import Limits, Task
 from promptopt.core.strategies.reflective import Reflective
-from promptopt.errors import ConfigError
+from promptopt.errors import ConfigError, did_you_mean
 from promptopt.execute.user_code import load
 from promptopt.reflect.operator import Asked, Drawn, Operator
 from promptopt.reflect.proposer import OPERATORS
@@ -76,7 +75,5 @@ def operators_named(names: Iterable[str], base: Path, programs: Known) -> dict[s
 
 
 def _unknown(key: str, name: str, known: Iterable[str]) -> ConfigError:
-    names = list(known)
-    near = difflib.get_close_matches(name, names, 1)
-    hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(names)}."
+    hint = did_you_mean(name, known)
     return ConfigError(f"{key}: there is no {name!r}. {hint} Your own goes by a path such as my_file.py:Name.", key=key)

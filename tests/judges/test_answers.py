@@ -84,7 +84,7 @@ def test_every_option_is_read_back_and_scores_rise_from_0_to_1(form):
     answer = Answer.of(form)
     for option in answer.options or (0.0, 0.25, 1.0):
         assert answer.read(option) == option
-        assert answer.from_text(str(option)) == option
+        assert answer.from_cell(str(option)) == option
         assert answer.read(json.loads(json.dumps(option))) == option
     scores = [answer.score(option) for option in answer.options or (0.0, 1.0)]
     assert (scores[0], scores[-1]) == (0.0, 1.0)
@@ -141,10 +141,12 @@ def test_anything_else_is_refused_with_what_it_should_have_been(form, value):
     [
         ("yes_no", "TRUE", "yes"), ("yes_no", " no", "no"), ("yes_no", "1", "yes"), ("1-5", " 4 ", 4),
         ("1-5", "4.0", 4), ("number", "0.5", 0.5), (["bad", "good"], "GOOD", "good"),
+        ("yes_no", 1, "yes"), ("yes_no", 0.0, "no"), ("yes_no", True, "yes"), ("yes_no", np.int64(0), "no"),
+        ("1-5", 4.0, 4), ("1-5", np.int64(4), 4), ("number", 1, 1.0), (["1", "2"], 2, "2"),
     ],
 )  # fmt: skip
-def test_a_cell_of_a_table_is_text(form, text, read):
-    assert Answer.of(form).from_text(text) == read
+def test_a_cell_of_a_table_is_text_or_typed(form, text, read):
+    assert Answer.of(form).from_cell(text) == read
 
 
 @pytest.mark.parametrize(
@@ -157,11 +159,15 @@ def test_a_cell_of_a_table_is_text(form, text, read):
         ("1-5", "nan"),
         ("number", "50 %"),
         ("number", "2"),
+        ("yes_no", 2),
+        ("yes_no", ["yes"]),
+        ("1-5", True),
+        ("number", None),
     ],
 )
 def test_a_cell_that_is_no_answer_says_so(form, text):
     with pytest.raises(ValueError, match=r'is not (a|"no" or "yes")'):
-        Answer.of(form).from_text(text)
+        Answer.of(form).from_cell(text)
 
 
 @given(said)

@@ -6,10 +6,9 @@ import asyncio
 import csv
 import json
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -18,10 +17,11 @@ from promptopt.api import optimize
 from promptopt.config import JudgeConfig, load
 from promptopt.errors import BudgetExhausted, ConfigError, DataError, ModelDown
 from promptopt.judge_api import align, calibrate
+from promptopt.judge_job import aligning
 from promptopt.judges.trust import trust_in
 from promptopt.metrics.build import build
 from promptopt.testing.faulty import Behaviour, FaultyServer, completion, server_error, used
-from world import ANIMALS, TEAMS, draw, team_of, write_job
+from world import ANIMALS, TEAMS, command, draw, team_of, write_job
 
 RUBRIC = "Is the team the right one for the ticket?"
 
@@ -76,7 +76,7 @@ def write(folder: Path, base_url: str, rows: Sequence[Mapping[str, str]] | None 
         table = csv.DictWriter(file, given[0].keys())
         table.writeheader()
         table.writerows(given)
-    model = {"api_base": base_url, "price": {"input": 1.0, "output": 2.0}, "timeout": 5.0}
+    model = {"api_base": base_url, "price": {"input": 1.0, "output": 2.0}, "timeout": 30.0}
     config: dict[str, Any] = {
         "name": "teams",
         "judge": {"type": "judge", "lm": "openai/judge", "rubric": RUBRIC, "lm_args": {"max_tokens": 100}},
@@ -239,6 +239,80 @@ class TestCalibrate:
         written = json.loads((tmp_path / "runs/teams/calibration.json").read_text())
         assert written["position"]["net"] == position.net
 
+    async def test_items_of_one_group_count_as_one_unit(self, tmp_path: Path) -> None:
+        def by_animal(body: Mapping[str, Any]) -> str:
+            animal = re.findall(r"about the (\w+)", body["messages"][1]["content"])[-1]
+            return json.dumps({"reason": "so", "verdict": "yes" if draw("mood", animal) < 0.5 else "no"})
+
+        rows = [{**row, "animal": row["why"].split()[0]} for row in items(80)]
+        rows = [{**row, "fits": "no" if draw("lot", row["animal"]) < 0.5 else "yes"} for row in rows]
+        labels = {"path": "labels.csv", "inputs": ["text"], "output": "team", "label": "fits", "slices": ["kind"]}
+        async with FaultyServer(behave(by_animal)) as server:
+            alone = await asyncio.to_thread(
+                calibrate, judge_config(write(tmp_path, server.base_url, rows, labels=labels))
+            )
+            path = write(
+                tmp_path, server.base_url, rows, labels={**labels, "group": "animal"}, run={"dir": "runs/grouped"}
+            )
+            done = await command("judge", "calibrate", path)
+        assert f"on 80 rows in {len(ANIMALS)} groups" in done.output
+        grouped, single = json.loads((tmp_path / "runs/grouped/calibration.json").read_text()), alone.by_criterion[""]
+        assert (grouped["groups"], single.groups) == (len(ANIMALS), None)
+        assert grouped["accuracy"]["value"] == single.accuracy.value
+        for figure in ("accuracy", "balanced_accuracy", "kappa", "alpha", "bias"):
+            low, high = grouped[figure]["ci"]
+            ends = getattr(single, figure).ci
+            assert high - low > 1.5 * (ends[1] - ends[0])
+        assert {one["p"] for one in grouped["bias_by_slice"]["kind"] if one["name"] == "bird"} == {
+            None
+        }  # three animals
+
+    async def test_typed_labels_are_taken_as_those_of_a_csv_are(self, tmp_path: Path) -> None:
+        spelt = {"yes": (1, True, "1", "Yes"), "no": (0, False, "0", "No")}
+        rows = [{**row, "fits": spelt[row["fits"]][number % 4]} for number, row in enumerate(items(12))]
+        labels = {"path": "labels.jsonl", "inputs": ["text"], "output": "team", "label": "fits"}
+        async with FaultyServer(behave()) as server:
+            path = write(tmp_path, server.base_url, labels=labels)
+            (tmp_path / "labels.jsonl").write_text("\n".join(map(json.dumps, rows)))
+            made = await asyncio.to_thread(calibrate, judge_config(path))
+        people = [sum(row.values()) for row in made.by_criterion[""].confusion.values()]
+        assert people == [sum(row["fits"] == said for row in items(12)) for said in ("no", "yes")]
+
+    async def test_raters_who_never_overlap_and_always_say_the_same_are_told_apart_from_agreement(
+        self, tmp_path: Path
+    ) -> None:
+        rows = [{**row, "fits": "yes", "who": "ann" if number % 2 else "ben"} for number, row in enumerate(items(20))]
+        labels = {"path": "labels.csv", "inputs": ["text"], "output": "team", "label": "fits"} | WHO
+        always = json.dumps({"reason": "so", "verdict": "yes"})
+        async with FaultyServer(behave(lambda _: always)) as server:
+            path = write(tmp_path, server.base_url, rows, labels=labels)
+            done = await command("judge", "calibrate", path)
+        assert done.exit_code == 0, done.output
+        assert "against 2 raters on 20 rows" in done.output
+        assert "Kappa cannot be told: people or the judge gave one and the same" in done.output
+        written = json.loads((tmp_path / "runs/teams/calibration.json").read_text())
+        assert written["accuracy"]["value"] == 1
+        assert written["accuracy"]["ci"][0] < 0.9
+        assert {figure: written[figure]["value"] for figure in ("kappa", "alpha", "people_alpha")} == dict.fromkeys(
+            ("kappa", "alpha", "people_alpha")
+        )
+        [known] = trust_in(build({**judge_config(path).judge, "calibration": "runs/teams"}, tmp_path), tmp_path)
+        assert "nobody knows whether it could tell others apart" in known.sentence
+
+    async def test_an_output_with_two_expected_answers_is_two_items(self, tmp_path: Path) -> None:
+        first, *rest = items(8)
+        rows = [{**row, "right": team_of(row["why"].split()[0])} for row in (first, *rest)]
+        rows.append({**rows[0], "right": "violet"})
+        labels = {"path": "labels.csv", "inputs": ["text"], "output": "team", "label": "fits", "expected": "right"}
+        judge = {"type": "correctness", "lm": "openai/judge"}
+        async with FaultyServer(behave()) as server:
+            path = write(tmp_path, server.base_url, rows, judge=judge, labels=labels)
+            assert (await asyncio.to_thread(calibrate, judge_config(path))).n == 9
+            rows[3]["right"] = ""
+            path = write(tmp_path, server.base_url, rows, judge=judge, labels=labels)
+            with pytest.raises(DataError, match=r"1 of 9 labelled rows cannot be judged.*under labels\.expected"):
+                await asyncio.to_thread(calibrate, judge_config(path))
+
     @pytest.mark.parametrize(
         ("change", "message"),
         [
@@ -272,7 +346,7 @@ class TestCalibrate:
                 "judge.conversation names 'turns', but labels.inputs has text",
             ),
             ({"judge": {**JUDGE, "conversation": "text"}}, "120 of 120 labelled rows cannot be judged"),
-            ({"judge": {"type": "correctness", "lm": "openai/judge"}}, "has no expected answer"),
+            ({"judge": {"type": "correctness", "lm": "openai/judge"}}, "its column under labels.expected"),
             ({"budget": {"rollouts": 50}}, "budget.rollouts is 50, but 120 labelled items are to be judged"),
             ({"label": {}}, "label is not a setting. Did you mean labels?"),
         ],
@@ -292,7 +366,7 @@ class TestCalibrate:
         rows = [{**first, "who": "ann"}, {**first, "fits": "no" if first["fits"] == "yes" else "yes", "who": "ann"}]
         rows += [{**row, "who": "ann"} for row in rest]
         labels = {"path": "labels.csv", "inputs": ["text"], "output": "team", "label": "fits"} | WHO
-        with pytest.raises(DataError, match="rater 'ann' gives two different labels to item 'i0'"):
+        with pytest.raises(DataError, match="row 2: rater 'ann' gives this item another label than in row 1"):
             await asyncio.to_thread(
                 calibrate, judge_config(write(tmp_path, "http://127.0.0.1:9/v1", rows, labels=labels))
             )
@@ -394,6 +468,15 @@ class TestAlign:
         assert "PROMOTE" in done.output
         assert "Agreement on 120 held-out labels" in done.output
 
+    def test_the_split_keeps_groups_on_one_side(self, tmp_path: Path) -> None:
+        rows = [{**row, "session": str(number // 6)} for number, row in enumerate(items(240))]
+        labels = {"path": "labels.csv", "inputs": ["text"], "output": "team", "label": "fits", "group": "session"}
+        path = write(tmp_path, "http://127.0.0.1:9/v1", rows, labels=labels, **ALIGNING)
+        parts = aligning(judge_config(path)).job.split.parts
+        sessions = [{row.group for row in part} for part in parts.values()]
+        assert [len(part) for part in parts.values()] == [60, 60, 120]
+        assert sum(map(len, sessions)) == len(set().union(*sessions)) == 40
+
     async def test_it_says_what_is_missing(self, tmp_path: Path) -> None:
         done = await command("judge", "align", str(write(tmp_path, "http://127.0.0.1:9/v1")))
         assert done.exit_code == 2
@@ -480,17 +563,3 @@ def said(server: FaultyServer) -> Iterator[tuple[dict[str, str], Mapping[str, An
     asked = {re.findall(r"Ticket (\d+) is", body["messages"][1]["content"])[-1]: body for body in server.bodies}
     for number, row in enumerate(items(120)):
         yield row, asked[str(number)]
-
-
-class Done(NamedTuple):
-    exit_code: int | None
-    output: str
-
-
-async def command(*words: str) -> Done:
-    run = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", "from promptopt.cli import main; main()", *words,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    shown, _ = await run.communicate()
-    return Done(run.returncode, shown.decode())

@@ -18,10 +18,13 @@ from typer.testing import CliRunner
 from promptopt.api import optimize
 from promptopt.cli import app
 from promptopt.config import load
+from promptopt.core.example import Example
 from promptopt.core.guard import judge_test
+from promptopt.core.rollout import Rollout
 from promptopt.core.sealed import Pair
 from promptopt.errors import DataError, UserError
 from promptopt.judge_api import correct, label_sheet
+from promptopt.judges.sheet import sheet
 from promptopt.result import Result
 from promptopt.testing.faulty import Behaviour, FaultyServer, completion, used
 from world import answer, draw, team_of, write_job
@@ -188,3 +191,12 @@ def test_a_judge_that_flatters_the_new_prompt_does_not_promote_it() -> None:
     assert corrected.outcome == "INCONCLUSIVE"
     assert corrected.test is not None
     assert abs(corrected.test.diff) < 0.05
+
+
+def test_no_cell_of_a_sheet_is_a_formula() -> None:
+    rows = [Example("r", {"question": "@SUM(A1)"})]
+    outputs = ('=HYPERLINK("http://127.0.0.1", "open")', "-5")
+    rollouts = [Rollout(str(number), "r", output=output) for number, output in enumerate(outputs)]
+    written = list(csv.DictReader(io.StringIO(sheet(rows, rollouts, 1, 0))))
+    assert {line["output"] for line in written} == {f"'{outputs[0]}", "-5"}
+    assert {line["input: question"] for line in written} == {"'@SUM(A1)"}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from deepeval.telemetry import telemetry_opt_out
 from deepeval.test_case import ConversationalTestCase, LLMTestCase, SingleTurnParams
 from pydantic import BaseModel
 
-from foreign_judges import ANSWERED, ROLLOUT, ROW, TALK, judge, said
+import foreign_judges
+from foreign_judges import ANSWERED, DOCS, ROLLOUT, ROW, TALK, judge, said
 from promptopt.core.example import Example
 from promptopt.core.rollout import Failure, Rollout, Score
 from promptopt.errors import BudgetExhausted, ConfigError, DataError
@@ -39,8 +41,6 @@ from promptopt.metrics.build import as_metric, build, models_in
 from promptopt.metrics.preflight import check_rows
 from promptopt.testing.scripted import ScriptedModel
 
-SILENT = ScriptedModel([])
-DOCS = {"retrieval_context": "docs"}
 STEPS = ["Is the actual output the expected output?"]
 
 
@@ -50,11 +50,7 @@ def metric(name: str, **options: Any) -> DeepEvalMetric:
     return made
 
 
-async def scored(
-    of: Any, model: ScriptedModel = SILENT, example: Example = ROW, rollout: Rollout = ROLLOUT, **options: Any
-) -> Score:
-    made = of if isinstance(of, DeepEvalMetric) else DeepEvalMetric(of, **options)
-    return await made.score(example, rollout, model.session("judge"))
+scored = partial(foreign_judges.scored, DeepEvalMetric)
 
 
 class TestOneTurn:

@@ -18,7 +18,7 @@ from aiohttp import web
 
 import world
 from foreign_judges import by_rule
-from promptopt.api import optimize
+from promptopt.api import optimize, plan
 from promptopt.testing.faulty import Behaviour, FaultyServer, completion, used
 
 
@@ -98,6 +98,16 @@ async def run(package: Package, folder: Path, **changes: Any) -> Any:
         lms = {f"openai/{name}": model for name in ("student", "reflect", "judge")}
         job = world.write_job(folder, server.base_url, metric=package.metric, lms=lms, **changes)
         return await asyncio.to_thread(optimize, job), server.bodies
+
+
+@both
+def test_the_plan_says_that_it_leaves_their_calls_out(package: Package, tmp_path: Path) -> None:
+    model = {"api_base": "http://127.0.0.1:9/v1"}
+    lms = {f"openai/{name}": model for name in ("student", "reflect", "judge")}
+    made = plan(world.write_job(tmp_path, model["api_base"], metric=package.metric, lms=lms))
+    [warning] = made.warnings
+    assert "the metric asks openai/judge as often as its own code likes" in warning
+    assert made.test.calls == 2 * 60
 
 
 @pytest.mark.slow

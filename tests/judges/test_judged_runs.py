@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 from blocks import blocks_of
+from rich.console import Console
 
 import world
 from promptopt.api import optimize, plan
 from promptopt.errors import BaselineFailed, ConfigError, DataError
 from promptopt.judges.asking import REASKS
+from promptopt.report.terminal import report
 from promptopt.testing.faulty import Behaviour, FaultyServer, completion, used
 
 JUDGE = {"type": "judge", "lm": "openai/judge", "rubric": "Does the output name the expected team?"}
@@ -44,7 +48,7 @@ def endpoint(bad: float) -> Behaviour:
 
 
 def job(folder: Path, base_url: str, metric: Mapping[str, Any], **changes: Any) -> Path:
-    model = {"api_base": base_url, "price": {"input": 1.0, "output": 2.0}, "timeout": 5.0, "retries": 0}
+    model = {"api_base": base_url, "price": {"input": 1.0, "output": 2.0}, "timeout": 30.0, "retries": 0}
     lms = {f"openai/{name}": model for name in ("student", "reflect", "judge")}
     return world.write_job(folder, base_url, metric=metric, lms=lms, **changes)
 
@@ -83,6 +87,14 @@ async def test_reflection_learns_from_the_judge_s_reasons_and_bad_answers_are_me
     assert any(len(body["messages"]) == 4 for body in judged)
     assert result.test is not None
     assert result.test["missing"] == 0
+    written = json.loads((tmp_path / "runs/tickets/result.json").read_text())
+    assert [known["state"] for known in written["judges"]] == ["never"]
+    console = Console(file=io.StringIO(), width=200)
+    console.print(report(result))
+    for told in (console.file.getvalue(), result._repr_html_(), " ".join(written["reasons"])):
+        assert "Nobody has checked the judge (openai/judge) against people" in told
+    assert f"of which judges: {len(judged):,} calls" in result._repr_html_()
+    assert re.search(rf"judge +{len(judged):,} ", console.file.getvalue())
 
 
 async def test_a_judge_that_never_gives_a_verdict_ends_the_run_and_scores_nothing(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,9 +31,9 @@ from mlflow.genai.scorers import (
 )
 from mlflow.telemetry.utils import is_telemetry_disabled
 
-from foreign_judges import ANSWERED, ROLLOUT, ROW, TALK, judge, said
-from promptopt.core.example import Example
-from promptopt.core.rollout import Failure, Rollout, Score
+import foreign_judges
+from foreign_judges import ANSWERED, DOCS, ROLLOUT, ROW, SILENT, TALK, judge, said
+from promptopt.core.rollout import Failure, Score
 from promptopt.errors import BudgetExhausted, ConfigError, DataError
 from promptopt.judges.external.mlflow import MLflowMetric
 from promptopt.lm.message import CallFailed, Reply, Request
@@ -41,9 +42,6 @@ from promptopt.metrics.build import as_metric, build, models_in
 from promptopt.metrics.preflight import check_rows
 from promptopt.testing.scripted import ScriptedModel
 
-SILENT = ScriptedModel([])
-DOCS = {"retrieval_context": "docs"}
-
 
 def metric(name: str, **options: Any) -> MLflowMetric:
     made = build({"type": "mlflow", "scorer": name, "lm": "openai/judge", **options}, Path())
@@ -51,11 +49,7 @@ def metric(name: str, **options: Any) -> MLflowMetric:
     return made
 
 
-async def scored(
-    of: Any, model: ScriptedModel = SILENT, example: Example = ROW, rollout: Rollout = ROLLOUT, **options: Any
-) -> Score:
-    made = of if isinstance(of, MLflowMetric) else MLflowMetric(of, **options)
-    return await made.score(example, rollout, model.session("judge"))
+scored = partial(foreign_judges.scored, MLflowMetric)
 
 
 class TestBuiltIn:

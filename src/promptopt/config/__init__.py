@@ -1,7 +1,8 @@
 """YAML to typed settings: an unknown key is an error that names the file, the line and the nearest valid key.
 
-`load` reads a file; `parse` takes the same words from Python, and `group` those of one group. All raise ConfigError and
-nothing else. `fingerprint` is the part that decides a run's result, `changes` says how two of them differ.
+`load` reads a file, `loaded` where it is one; `parse` takes the same words from Python, and `group` those of one group.
+All raise ConfigError and nothing else. `fingerprint` is the part that decides a run's result, `changes` says how two of
+them differ.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from promptopt.config.overrides import apply
 from promptopt.config.settings import Config, FileSettings
 from promptopt.errors import ConfigError
 
-__all__ = ["Config", "JudgeConfig", "changes", "fingerprint", "group", "load", "parse"]
+__all__ = ["Config", "JudgeConfig", "changes", "fingerprint", "group", "load", "loaded", "parse"]
 
 S = TypeVar("S", bound=BaseModel)
 F = TypeVar("F", bound=FileSettings)
@@ -37,6 +38,11 @@ def load(path: str | Path, overrides: Sequence[str] = (), *, kind: type[FileSett
     for override in overrides:
         apply(document, override)
     return _validated(document, Path(path).parent, kind)
+
+
+def loaded(config: F | str | Path, kind: type[F]) -> F:
+    """A config that may be given as the path of its file. Raises ConfigError."""
+    return load(config, kind=kind) if isinstance(config, str | Path) else config
 
 
 def parse(document: Mapping[str, Any], source: str = "config", base: str | Path = ".") -> Config:

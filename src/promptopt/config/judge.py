@@ -34,12 +34,19 @@ class LabelSettings(Settings):
     """Who said so. Without it rows with equal inputs are ratings by different people."""
     id: Text | None = None
     """What rows of the same item have in common; null: equal inputs."""
+    group: Text | None = None
+    """What items have in common that are not independent: a session, a customer, a document."""
     reason: Text | None = None
     """Why they said so, for `judge align`."""
     rows: int | None = Field(default=None, ge=1)
     """How many items to use, drawn by the seed; null: all."""
     slices: list[Text] = Field(default_factory=list[str])
     """Columns whose values split the rows, to see where the judge is off."""
+
+    @property
+    def rated(self) -> tuple[str | None, ...]:
+        """The columns, beside the inputs, in which two ratings of one item are the same."""
+        return (self.output, self.expected, self.group)
 
 
 class JudgeConfig(FileSettings):

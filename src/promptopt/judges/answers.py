@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, cast
 
-from promptopt.metrics.answer_text import quote
+from promptopt.metrics.answer_text import as_text, quote
 
 Value = str | int | float
 """An answer in its one form: an option as it is spelled, or a number from 0 to 1."""
 Level = Literal["binary", "ordinal", "nominal", "interval"]
-Said = str | Sequence[str] | Mapping[str, float]
+AnswerForm = str | Sequence[str] | Mapping[str, float]
 """An answer as YAML says it."""
 
 YES_NO = ("no", "yes")
@@ -24,7 +24,7 @@ MOST_LEVELS = 101
 
 _FORMS = "yes_no, LOW-HIGH such as 1-5, number, a list of words from worst to best, or {word: score}"
 _RANGE = re.compile(r"\s*(-?\d{1,9})\s*[-–]\s*(-?\d{1,9})\s*")
-_AS_YES_OR_NO = {"true": "yes", "y": "yes", "1": "yes", "false": "no", "n": "no", "0": "no"}
+_AS_YES_OR_NO = {"true": "yes", "y": "yes", "1": "yes", "1.0": "yes", "false": "no", "n": "no", "0": "no", "0.0": "no"}
 _YAML_BOOL = 'YAML reads a bare yes, no, on or off as true or false: put it in quotes, as in "yes"'
 
 
@@ -84,8 +84,7 @@ class Answer:
 
         Raises ValueError for anything else, a number in quotes included.
         """
-        if type(value).__module__ == "numpy" and hasattr(value, "item"):
-            value = value.item()
+        value = _item(value)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if self.options is None:
             if is_number and 0 <= value <= 1:
@@ -102,8 +101,9 @@ class Answer:
                     return option
         raise ValueError(f"{quote(value)} is not {self.wording}")
 
-    def from_text(self, text: str) -> Value:
-        """The answer in a table's cell, where all is text: `4`, `4.0`, `Yes`, `true`. Raises ValueError as `read`."""
+    def from_cell(self, cell: Any) -> Value:
+        """The answer in a table's cell, be it typed or text: `4`, `4.0`, `Yes`, `true`, `1`. Raises as `read`."""
+        text = as_text(_item(cell))
         if self.options == YES_NO:
             return self.read(_AS_YES_OR_NO.get(text.strip().casefold(), text))
         if self.options is not None and isinstance(self.options[0], str):
@@ -116,6 +116,11 @@ class Answer:
     def score(self, value: Value) -> float:
         """What an answer, as `read` gives it, is worth in [0, 1]."""
         return float(value) if self.options is None else self.worths[self.options.index(cast(Any, value))]
+
+
+def _item(value: Any) -> Any:
+    """A number of NumPy's as Python's."""
+    return value.item() if type(value).__module__ == "numpy" and hasattr(value, "item") else value
 
 
 def _named(said: str) -> Answer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
@@ -33,7 +34,7 @@ REASKS = 2
 LONGEST_SHOWN = 2000
 """Characters of an unusable answer that its author is shown again."""
 
-EXPECTED = "expected answer"
+EXPECTED_TITLE = "expected answer"
 """The title of its block."""
 
 _AGAIN = "That answer cannot be used: {fault}. Answer again, with the JSON object alone."
@@ -55,7 +56,7 @@ def _path_text(path: Any) -> Any:
 
 
 @checked(frozen=True, config=STRICT, kw_only=True)
-class Asking(BuiltIn):
+class Asking(BuiltIn, ABC):
     """A metric that asks the model `lm`, on the judge's account.
 
     A judgement costs one call a question and at most `REASKS` more. Without a usable answer it raises CallFailed: the
@@ -96,6 +97,11 @@ class Asking(BuiltIn):
         return dict(self.lm_args) if self.samples > 1 else {"temperature": 0, **self.lm_args}
 
     @property
+    def needs_expected(self) -> bool:
+        """Whether a row without an expected answer cannot be judged."""
+        return False
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The columns that it names, which every row must have."""
         return (*(self.inputs or ()), *([self.conversation] if self.conversation else ()))
@@ -116,9 +122,9 @@ class Asking(BuiltIn):
         """A hash of the fingerprint, which a calibration is bound to."""
         return hashlib.blake2b(self.fingerprint.encode(), digest_size=16).hexdigest()
 
+    @abstractmethod
     def questions(self, example: Example, output: Any) -> list[Question[Any]]:
         """What is asked about `output`. Raises ValueError for a row that lacks what is to be shown."""
-        raise NotImplementedError
 
     def requests(self, example: Example, output: Any) -> list[Request]:
         """Every call of one judgement at the worst."""
@@ -137,7 +143,7 @@ class Asking(BuiltIn):
             if column != self.conversation
         }
         if self.reference and example.expected is not None:
-            blocks[EXPECTED] = as_text(wanted(example))
+            blocks[EXPECTED_TITLE] = as_text(wanted(example))
         return blocks
 
     def prompt(self, blocks: Mapping[str, str], salt: str, closing: str, **told: str) -> tuple[Message, ...]:

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from promptopt.core.rollout import Rollout, Turn, printable
+from promptopt.core.rollout import Rollout, Turn, exchanges, printable
 from promptopt.metrics.answer_text import as_text
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -104,7 +104,7 @@ def work_of(rollout: Rollout) -> Any:
 
     An output that holds its tool calls itself, as messages or otherwise, is left as it is.
     """
-    steps = [step for calls in _longest(rollout.trace) for step in _steps(calls)]
+    steps = steps_of(rollout.trace)
     if not isinstance(rollout.output, str) or not any(step.get("tool_calls") for step in steps):
         return rollout.output
     if steps[-1].get("content") != rollout.output:
@@ -112,18 +112,19 @@ def work_of(rollout: Rollout) -> Any:
     return steps
 
 
-def _longest(trace: Sequence[Turn]) -> Iterator[Turn]:
-    """The calls that no later call goes on from: each holds the whole exchange that led to it."""
-    for number, turn in enumerate(trace):
-        asked = turn.messages
-        if not any(later.messages[: len(asked)] == asked for later in trace[number + 1 :]):
-            yield turn
+def steps_of(trace: Sequence[Turn]) -> list[Mapping[str, Any]]:
+    """What the assistant and its tools said in a rollout's model calls, as messages."""
+    return [step for call in exchanges(trace) for step in _steps(call)]
 
 
 def _steps(call: Turn) -> list[Mapping[str, Any]]:
     """What the assistant and its tools did since the user last spoke."""
     since = [number for number, message in enumerate(call.messages, 1) if message.get("role") == "user"]
-    return [*call.messages[max(since, default=0) :], {"role": "assistant", "content": call.reply}]
+    spelt = json.dumps(call.tool_calls, ensure_ascii=False)  # what stands for the text of a reply without any
+    last: dict[str, Any] = {"role": "assistant", "content": None if call.reply == spelt else call.reply}
+    if call.tool_calls:
+        last["tool_calls"] = call.tool_calls
+    return [*call.messages[max(since, default=0) :], last]
 
 
 def rendered(turns: Sequence[ConversationTurn], output: Any = None) -> str:

@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass as checked
 
 from promptopt.core.example import Example
 from promptopt.core.rollout import Rollout, Score
-from promptopt.judges.answers import Answer, Said, Value
+from promptopt.judges.answers import Answer, AnswerForm, Value
 from promptopt.judges.asking import Asking, Question
 from promptopt.judges.verdicts import Settled, Verdict, closed, form_of, read_verdict, schema_of, settle
 from promptopt.lm.message import Message
@@ -33,7 +33,7 @@ def _says_an_answer(said: Any) -> Any:
     return said
 
 
-AnswerOption = Annotated[Said, PlainValidator(_says_an_answer)]
+AnswerOption = Annotated[AnswerForm, PlainValidator(_says_an_answer)]
 """`yes_no`, a range such as `1-5`, `number`, a list of words from worst to best, or words with their scores."""
 
 

@@ -67,6 +67,9 @@ class Judging:
         """Raise DataError for rows that lack what the judge is to be shown."""
         faults: list[str] = []
         for example in examples:
+            if self.judge.needs_expected and example.meta[EXPECTED] is None:
+                faults.append(f"row {example.id!r} has no expected answer; name its column under labels.expected")
+                continue
             try:
                 self.judge.questions(_shown(example), example.inputs.get(OUTPUT))
             except ValueError as error:

@@ -19,7 +19,7 @@ ONLY = ""
 OUTPUT, EXPECTED, REASONS = "judged output", "its expected answer", "raters' reasons"
 """Where an item keeps what was judged (an input), the answer it should have been, and why people said so."""
 
-Said = Mapping[str, Value]
+Answers = Mapping[str, Value]
 """Answers by criterion; those of a judge without criteria stand under ONLY."""
 
 
@@ -29,16 +29,23 @@ class Labels:
 
     items: tuple[Example, ...]
     """In the order of the file; `expected` has what people agree on, by criterion, without those that are tied."""
-    ratings: Mapping[str, Mapping[str, Said]]
+    ratings: Mapping[str, Mapping[str, Answers]]
     """By item and rater, what each said."""
     tied: int
     """Answers left out because as many people said one thing as another."""
     slices: Mapping[str, Mapping[str, str]]
     """By column, the value of each item."""
+    grouped: bool = False
+    """Whether items have a group that others may share."""
 
     @property
     def raters(self) -> int:
         return len({rater for said in self.ratings.values() for rater in said})
+
+    def groups_of(self, rows: Iterable[str]) -> list[str] | None:
+        """The group of each item in `rows`; None where every item stands for itself."""
+        group = {item.id: item.group or item.id for item in self.items}
+        return [group[row] for row in rows] if self.grouped else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +54,14 @@ class _Rating:
 
     item: str
     rater: str | None
-    said: Said
+    said: Answers
     row: Example
     number: int
     """Of the row in the file."""
 
     def judged(self, settings: LabelSettings) -> tuple[Any, ...]:
-        """What was rated: the inputs, the output and the expected answer."""
-        return (self.row.inputs, _cell(self.row, settings.output), _cell(self.row, settings.expected))
+        """What was rated: the inputs, the output and the expected answer, and the group they are of."""
+        return (self.row.inputs, *(_cell(self.row, column) for column in settings.rated))
 
 
 def read_labels(settings: LabelSettings, base: Path, answers: Mapping[str, Answer]) -> Labels:
@@ -67,7 +74,7 @@ def read_labels(settings: LabelSettings, base: Path, answers: Mapping[str, Answe
     columns = _label_columns(settings, answers)
     path = base / settings.path
     rows = Dataset.read(path, inputs=settings.inputs).examples
-    single = (settings.output, settings.expected, settings.rater, settings.id, settings.reason)
+    single = (*settings.rated, settings.rater, settings.id, settings.reason)
     for needed in filter(None, [*columns.values(), *single, *settings.slices]):
         if not any(needed in row.inputs or needed in row.meta for row in rows):
             raise DataError(f"there is no column {needed!r}, which labels names", file=str(path), column=needed)
@@ -95,10 +102,11 @@ def read_labels(settings: LabelSettings, base: Path, answers: Mapping[str, Answe
             column: {item.id: str(value) for item in items if (value := _cell(item, column)) is not None}
             for column in settings.slices
         },
+        grouped=settings.group is not None,
     )
 
 
-def consensus(said: Iterable[Said], answers: Mapping[str, Answer]) -> Said:
+def consensus(said: Iterable[Answers], answers: Mapping[str, Answer]) -> Answers:
     """What most people say; of ordered answers the median, the lower of two. A tie has no consensus."""
     every = list(said)
     agreed: dict[str, Value] = {}
@@ -127,7 +135,7 @@ def _label_columns(settings: LabelSettings, answers: Mapping[str, Answer]) -> di
     return columns
 
 
-def _said(row: Example, columns: Mapping[str, str], answers: Mapping[str, Answer], file: str, number: int) -> Said:
+def _said(row: Example, columns: Mapping[str, str], answers: Mapping[str, Answer], file: str, number: int) -> Answers:
     """A line's labels; an empty cell is none."""
     said: dict[str, Value] = {}
     for name, column in columns.items():
@@ -135,7 +143,7 @@ def _said(row: Example, columns: Mapping[str, str], answers: Mapping[str, Answer
         if value is None or (isinstance(value, str) and not value.strip()):
             continue
         try:
-            said[name] = answers[name].from_text(value) if isinstance(value, str) else answers[name].read(value)
+            said[name] = answers[name].from_cell(value)
         except ValueError as error:
             raise DataError(
                 f"the label in {column!r} is no answer of this judge: {error}", file=file, row=number, column=column,
@@ -151,29 +159,32 @@ def _check_same(found: Sequence[_Rating], settings: LabelSettings, file: str) ->
         if other.judged(settings) != first.judged(settings):
             raise DataError(
                 f"{first.item!r} in column {settings.id!r} stands for something else in row {first.number}: rows share "
-                "an id where they rate the same inputs and output",
+                "an id where they rate the same inputs and output" + (", of one group" if settings.group else ""),
                 file=file, row=other.number, column=settings.id, unit="row",
             )  # fmt: skip
 
 
-def _by_rater(found: Sequence[_Rating], file: str) -> dict[str, Said]:
+def _by_rater(found: Sequence[_Rating], file: str) -> dict[str, Answers]:
     """Each rater's answers to one item; raters without a name are numbered."""
-    named: dict[str, Said] = {}
+    named: dict[str, _Rating] = {}
     for place, rating in enumerate(found, 1):
         rater = rating.rater or f"rater {place}"
-        if named.get(rater, rating.said) != rating.said:
-            raise DataError(f"rater {rater!r} gives two different labels to item {rating.item!r}", file=file)
-        named[rater] = rating.said
-    return named
+        before = named.setdefault(rater, rating)
+        if before.said != rating.said:
+            message = f"rater {rater!r} gives this item another label than in row {before.number}"
+            raise DataError(message, file=file, row=rating.number, unit="row")
+    return {rater: rating.said for rater, rating in named.items()}
 
 
-def _example(found: Sequence[_Rating], agreed: Said, settings: LabelSettings) -> Example:
+def _example(found: Sequence[_Rating], agreed: Answers, settings: LabelSettings) -> Example:
     """The item of these lines."""
     row = found[0].row
     reasons = [str(reason) for one in found if settings.reason and (reason := _cell(one.row, settings.reason))]
     judged = {OUTPUT: _cell(row, settings.output)} if settings.output else {}
-    meta = {**row.meta, EXPECTED: _cell(row, settings.expected), REASONS: reasons}
-    return Example(found[0].item if settings.id else "", {**row.inputs, **judged}, dict(agreed), meta=meta)
+    expected = _cell(row, settings.expected)
+    meta = {**row.meta, EXPECTED: None if expected == "" else expected, REASONS: reasons}  # CSV has no other nothing
+    group = None if settings.group is None else str(_cell(row, settings.group))
+    return Example(found[0].item if settings.id else "", {**row.inputs, **judged}, dict(agreed), group, meta)
 
 
 def _rater(row: Example, settings: LabelSettings) -> str | None:
@@ -184,16 +195,16 @@ def _rater(row: Example, settings: LabelSettings) -> str | None:
 
 def _item(row: Example, settings: LabelSettings, file: str, number: int) -> str:
     """What rows of the same item share."""
-    for column in (settings.id, settings.output):
+    for column in (settings.id, settings.output, settings.group):
         value = _cell(row, column)
-        if column and (value is None or (column == settings.id and not str(value).strip())):
+        if column and (value is None or (column != settings.output and not str(value).strip())):
             raise DataError(
                 f"column {column!r} is empty, and the row has a label. Fill it in or leave the row out.",
                 file=file, row=number, column=column, unit="row",
             )  # fmt: skip
     if settings.id is not None:
         return str(_cell(row, settings.id))
-    return f"{row.inputs_digest} {_cell(row, settings.output)}"
+    return repr([row.inputs_digest, *(_cell(row, column) for column in settings.rated)])
 
 
 def _cell(row: Example, column: str | None) -> Any:

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass as checked
 from promptopt.core.example import Example
 from promptopt.core.rollout import Rollout, Score
 from promptopt.judges.answers import Answer
-from promptopt.judges.asking import EXPECTED, Asking, Question, input_title
+from promptopt.judges.asking import EXPECTED_TITLE, Asking, Question, input_title
 from promptopt.judges.verdicts import Verdict, form_of, read_verdict, schema_of, settle
 from promptopt.lm.session import Session
 from promptopt.metrics.answer_text import as_text, wanted
@@ -60,6 +60,10 @@ class Pairwise(Asking):
         return False
 
     @property
+    def needs_expected(self) -> bool:
+        return self.against is None
+
+    @property
     def columns(self) -> tuple[str, ...]:
         return (*super().columns, *([self.against] if self.against else ()))
 
@@ -97,7 +101,7 @@ class Pairwise(Asking):
 
     def _question(self, example: Example, first: str, second: str, output: Literal["A", "B"]) -> Question[Verdict]:
         blocks = self.row_blocks(example)
-        blocks.pop(input_title(self.against) if self.against else EXPECTED, None)
+        blocks.pop(input_title(self.against) if self.against else EXPECTED_TITLE, None)
         blocks |= {"text A": first, "text B": second}
         messages = self.prompt(blocks, self.rubric, _CLOSING, task=_TASK, rubric=self.rubric, form=form_of(_PICKS))
         return Question(messages, schema_of(_PICKS), partial(_read, output))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from random import Random
@@ -24,6 +25,9 @@ from promptopt.metrics.metric import Metric
 
 LINE, OUTPUT, LABEL, REASON = "line", "output", "label", "reason"
 """Columns of a sheet beside the row's inputs: what identifies a line, what is judged, and what people fill in."""
+
+_FORMULA = re.compile(r"[=@\t\r]|[+-](?!\s*[\d.,]+\s*$)")
+"""How a cell begins that a spreadsheet takes for a formula; a number with a sign is none."""
 
 FEWEST_LABELS = 10
 """Rows with labels of both outputs below which nothing is corrected."""
@@ -54,9 +58,14 @@ def sheet(rows: Sequence[Example], rollouts: Iterable[Rollout], most: int, seed:
     table = csv.writer(written, lineterminator="\n")
     table.writerow([LINE, *(f"input: {name}" for name in rows[0].inputs), OUTPUT, LABEL, REASON])
     for row, rollout in lines:
-        inputs = [text_of(value) for value in row.inputs.values()]
-        table.writerow([line_of(rollout), *inputs, text_of(rollout.output), "", ""])
+        shown = [_inert(text_of(value)) for value in (*row.inputs.values(), rollout.output)]
+        table.writerow([line_of(rollout), *shown, "", ""])
     return written.getvalue()
+
+
+def _inert(text: str) -> str:
+    """`text` as a cell that no spreadsheet takes for a formula."""
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def read_sheet(path: Path, answer: Answer, rollouts: Iterable[Rollout], baseline: str) -> PeopleScores:
@@ -79,7 +88,7 @@ def read_sheet(path: Path, answer: Answer, rollouts: Iterable[Rollout], baseline
         if not label:
             continue
         try:
-            value = answer.score(answer.from_text(label))
+            value = answer.score(answer.from_cell(label))
         except ValueError as error:
             raise DataError(f"the label is no answer: {error}", file=str(path), row=number, unit="row") from None
         said = found.setdefault(rollout.example_id, {})

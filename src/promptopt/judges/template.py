@@ -45,8 +45,12 @@ class LibraryJudge(Judge):
     def columns(self) -> tuple[str, ...]:
         return (*super().columns, *([self.context] if self.context else ()))
 
+    @property
+    def needs_expected(self) -> bool:
+        return "expected" in self.needs
+
     def questions(self, example: Example, output: Any) -> list[Question[Any]]:
-        if "expected" in self.needs:
+        if self.needs_expected:
             wanted(example)
         return super().questions(example, output)
 

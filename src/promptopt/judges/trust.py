@@ -56,6 +56,8 @@ def _trust(judge: Asking, base: Path) -> Trust:
     weak = [one for one in said.agreements if one.kappa is not None and one.kappa < GOOD]
     about = " and ".join(one.criterion for one in weak)
     advice = f" That is weak{about and f' as to {about}'}: read some of its verdicts yourself." if weak else ""
+    if any(one.kappa is None for one in said.agreements):
+        advice += " Where all answers were the same, nobody knows whether it could tell others apart."
     return Trust("calibrated", f"The judge ({judge.lm}) agrees with people on {told}.{advice}")
 
 

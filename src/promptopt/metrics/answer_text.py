@@ -11,7 +11,7 @@ from promptopt.core.example import Example
 from promptopt.core.rollout import Rollout, printable
 
 _WRAPPING = "\"'`*()[]{}<>«»‹›“”„‘’‚「」『』"
-_WAYS = ("reasoning", "trajectory")
+WAYS = ("reasoning", "trajectory")
 """Fields that DSPy's own modules put beside an answer."""
 _SENTENCE_ENDS = ".,;:!?…。,;:!?、"
 
@@ -34,7 +34,7 @@ def answered(example: Example, rollout: Rollout) -> Any:
         return cast(Any, output)
     fields = cast("Mapping[str, Any]", output)
     named = [name for name in fields if name in example.meta and example.meta[name] == example.expected]
-    candidates = named or [name for name in fields if name not in _WAYS]
+    candidates = named or [name for name in fields if name not in WAYS]
     return fields[candidates[0]] if len(candidates) == 1 else fields
 
 

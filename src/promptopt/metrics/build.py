@@ -11,10 +11,10 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from promptopt.errors import ConfigError
+from promptopt.errors import ConfigError, did_you_mean
 from promptopt.execute.user_code import load
 from promptopt.judges.asking import Asking
-from promptopt.judges.external import PACKAGES, judges_of, nearest, package_of
+from promptopt.judges.external import PACKAGES, judges_of, package_of
 from promptopt.judges.judge import Judge
 from promptopt.judges.library import LIBRARY
 from promptopt.judges.pairwise import Pairwise
@@ -39,8 +39,12 @@ TYPES = (*_PLAIN, *LIBRARY, Weighted.type, PythonMetric.type, DSPY, *PACKAGES)
 """Every word that `metric: {type: ...}` knows."""
 
 
+AnyMetric = Metric | Callable[..., Any] | str | Options
+"""Whatever may be given for a metric from Python."""
+
+
 def as_metric(
-    metric: Metric | Callable[..., Any] | str | Options,
+    metric: AnyMetric,
     base: Path = Path("."),
     of_function: Callable[[Callable[..., Any]], Metric] = PythonMetric,
 ) -> Metric:
@@ -69,7 +73,7 @@ def build(config: Options | str, base: Path, key: str = "metric") -> Metric:
         raise ConfigError(f"{key}.type is missing; it is one of {', '.join(TYPES)}", key=f"{key}.type")
     kind = options.pop("type")
     if kind not in TYPES:
-        raise ConfigError(f"{key}.type: {kind!r} is not a metric. {nearest(kind, TYPES)}", key=f"{key}.type")
+        raise ConfigError(f"{key}.type: {kind!r} is not a metric. {did_you_mean(kind, TYPES)}", key=f"{key}.type")
     if kind == PythonMetric.type:
         return _python(options, base, key)
     if kind == DSPY:
@@ -100,9 +104,9 @@ def models_in(metric: Metric) -> tuple[LM, ...]:
     return tuple(lm for leaf in leaves(metric) for lm in getattr(leaf, "lms", ()))
 
 
-def unforeseen(metric: Metric) -> bool:
-    """Whether scoring asks models, and nobody can tell in advance how often."""
-    return any(getattr(leaf, "lms", ()) and not isinstance(leaf, Asking) for leaf in leaves(metric))
+def unforeseen(metric: Metric) -> tuple[LM, ...]:
+    """The models that scoring asks, and nobody can tell in advance how often."""
+    return tuple(lm for leaf in leaves(metric) if not isinstance(leaf, Asking) for lm in getattr(leaf, "lms", ()))
 
 
 def _from_library(name: str, options: Options, key: str) -> Metric:
@@ -147,9 +151,9 @@ def _dspy(options: Options, base: Path, key: str) -> Metric:
 def _external(package: str, options: Options, base: Path, key: str) -> Metric:
     with _under(key):
         judges = judges_of(package)
-    _only(options, [option.name for option in fields(judges.Said)], key)
+    _only(options, [option.name for option in fields(judges.Settings)], key)
     with _under(key):
-        return judges.named(judges.Said(**options), base)
+        return judges.named(judges.Settings(**options), base)
 
 
 @contextmanager
@@ -207,7 +211,7 @@ def _only(options: Options, known: Iterable[str], key: str) -> None:
     names = list(known)
     for option in options:
         if option not in names:
-            raise ConfigError(f"{key}.{option} is not a setting. {nearest(option, names)}", key=f"{key}.{option}")
+            raise ConfigError(f"{key}.{option} is not a setting. {did_you_mean(option, names)}", key=f"{key}.{option}")
 
 
 def _explained(error: ValidationError, key: str) -> ConfigError:

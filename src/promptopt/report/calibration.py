@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from promptopt.calibration import Alignment, Calibration, Measured
+from promptopt.core.guard import MIN_GROUPS
 from promptopt.judges.labels import ONLY
 from promptopt.judges.trust import GOOD
 from promptopt.report.advice import Condition
@@ -60,11 +61,13 @@ def alignment(made: Alignment, condition: Condition) -> Group:
 
 
 def _headline(made: Calibration) -> Text:
+    groups = next(iter(made.by_criterion.values())).groups
     left_out = [f"{made.missing:,} without an answer of the judge"] if made.missing else []
     left_out += [f"{made.tied:,} on which people are divided"] if made.tied else []
     text = Text.assemble(
         (clean(made.judge.lm), "bold"),
         f" against {count(made.raters, 'rater')} on {count(made.n, 'row')}",
+        f" in {count(groups, 'group')}, which the intervals count" if groups is not None else "",
         f"; left out: {', '.join(left_out)}" if left_out else "",
     )
     for kind, rows in made.failures.items():
@@ -104,6 +107,8 @@ def _meaning(measured: Measured) -> str:
         return "Kappa cannot be told: people or the judge gave one and the same answer throughout. Label more rows."
     settle = measured.rows_to_settle
     more = f" {settle:,} labelled rows would tell kappa to within 0.1." if settle and settle > measured.n else ""
+    if measured.groups is not None and measured.groups < MIN_GROUPS:
+        more += f" {count(measured.groups, 'group')} tell little: label rows of at least {MIN_GROUPS}."
     if kappa.ci is not None and kappa.ci[0] >= GOOD:
         return f"It agrees with people clearly more than chance would.{more}"
     if kappa.ci is not None and kappa.ci[1] < GOOD:

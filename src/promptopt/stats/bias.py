@@ -30,7 +30,7 @@ class PositionBias:
     net: float
     """How much better a text does when it stands first than when it stands second, from -1 to 1."""
     ci: tuple[float, float]
-    """Interval of `net`: Tango's where no order ties, studentised otherwise."""
+    """Interval of `net`: Tango's where no order ties and every pair is a unit, studentised otherwise."""
     p: float
     """Sign-flip p value of `net`."""
 
@@ -49,11 +49,16 @@ class SliceBias:
 
 
 def position_bias(
-    shown_first: Sequence[float], shown_second: Sequence[float], rng: np.random.Generator, *, level: float = 0.95
+    shown_first: Sequence[float],
+    shown_second: Sequence[float],
+    rng: np.random.Generator,
+    *,
+    level: float = 0.95,
+    groups: Sequence[str] | None = None,
 ) -> PositionBias | None:
     """Compare how a text does against another when shown first and when shown second: 1 wins, 0 loses, 0.5 ties.
 
-    One entry a pair in each; None without pairs.
+    One entry a pair in each; None without pairs. With `groups`, each group's pairs count once in `net`, as their mean.
 
     Raises ValueError when the lengths differ, a score is not 0, 0.5 or 1, or the level is outside (0, 1).
     """
@@ -67,15 +72,16 @@ def position_bias(
         return None
     leaning = first - second
     wins, losses, n = int((leaning == 1).sum()), int((leaning == -1).sum()), len(leaning)
-    tied = bool((np.abs(leaning) == 0.5).any())
+    counted = groups is None and not (np.abs(leaning) == 0.5).any()
+    units = leaning if groups is None else group_means(leaning.tolist(), groups)
     return PositionBias(
         pairs=n,
         first=wins / n,
         second=losses / n,
         same=float((leaning == 0).mean()),
-        net=float(leaning.mean()),
-        ci=studentised_interval(leaning, level, rng) if tied else tango_interval(wins, losses, n, level),
-        p=sign_flip_p(leaning, rng),
+        net=float(units.mean()),
+        ci=tango_interval(wins, losses, n, level) if counted else studentised_interval(units, level, rng),
+        p=sign_flip_p(units, rng),
     )
 
 

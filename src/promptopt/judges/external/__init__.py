@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 from abc import ABC, abstractmethod
@@ -14,7 +13,7 @@ from pydantic import Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from promptopt.core.rollout import Score
-from promptopt.errors import ConfigError, RunError
+from promptopt.errors import ConfigError, RunError, did_you_mean
 from promptopt.execute import user_code
 from promptopt.lm.session import Session
 from promptopt.lm.spec import LM
@@ -33,7 +32,7 @@ _QUIET: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class Said:
+class ForeignSettings:
     """What a config says of any judge of another package."""
 
     lm: str | None = None
@@ -118,7 +117,7 @@ def package_of(metric: object) -> str | None:
 
 
 def judges_of(package: str) -> Any:
-    """The module that makes metrics of a package's judges: its `Said` reads a config, `named` and `taken` make one.
+    """The module that makes metrics of a package's judges: its `Settings` reads a config, `named` and `taken` make one.
 
     Raises ConfigError where the package is not installed.
     """
@@ -137,13 +136,6 @@ def load(module: str) -> Any:
             raise
         install = f"pip install 'promptopt-engine[{package}]'"
         raise ConfigError(f"type {package} needs the package {package}: {install}", key="type") from None
-
-
-def nearest(word: object, known: Iterable[str]) -> str:
-    """The name that was probably meant, as a sentence; all of them where none is near."""
-    names = list(known)
-    near = difflib.get_close_matches(str(word), names, n=1)
-    return f"Did you mean {near[0]}?" if near else f"Known: {', '.join(names) or 'none'}."
 
 
 def made(kind: Callable[..., Any], options: Mapping[str, Any], name: str) -> Any:
@@ -170,4 +162,4 @@ def check_names(given: Iterable[str], known: Collection[str], under: str, judge:
     for name in given:
         if name not in known:
             key = f"{under}.{name}"
-            raise ConfigError(f"{key} is not known to {judge}. {nearest(name, known)}", key=key)
+            raise ConfigError(f"{key} is not known to {judge}. {did_you_mean(name, known)}", key=key)

@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass as checked
 
 from promptopt.core.example import Example
 from promptopt.core.rollout import Rollout, Score
-from promptopt.errors import ConfigError
+from promptopt.errors import ConfigError, did_you_mean
 from promptopt.execute import user_code
 from promptopt.judges import external
 from promptopt.judges.conversation import ConversationTurn
@@ -247,14 +247,14 @@ def _plain(value: Any) -> Any:
 
 
 @checked(frozen=True, config=STRICT, kw_only=True)
-class Said(external.Said):
+class Settings(external.ForeignSettings):
     """`metric: {type: deepeval, ...}`."""
 
     metric: str
     """A metric of `deepeval.metrics`, or `file.py:Name` for a class of the user's own."""
 
 
-def named(said: Said, base: Path) -> DeepEvalMetric:
+def named(said: Settings, base: Path) -> DeepEvalMetric:
     """The metric that a config describes; `base` is the folder of its files. Raises ConfigError."""
     kind = _kind(said.metric, base)
     parameters = inspect.signature(kind).parameters
@@ -289,7 +289,7 @@ def _kind(name: str, base: Path) -> Any:
     }
     if name not in usable:
         raise ConfigError(
-            f"metric: DeepEval {version('deepeval')} has no metric {name!r}. {external.nearest(name, usable)} "
+            f"metric: DeepEval {version('deepeval')} has no metric {name!r}. {did_you_mean(name, usable)} "
             "One of your own is named as file.py:MyMetric.",
             key="metric",
         )

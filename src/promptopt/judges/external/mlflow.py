@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass as checked
 
 from promptopt.core.example import Example
 from promptopt.core.rollout import Rollout, Score, unit_number
-from promptopt.errors import ConfigError
+from promptopt.errors import ConfigError, did_you_mean
 from promptopt.execute import user_code
 from promptopt.judges import external
 from promptopt.judges.answers import Answer
@@ -192,7 +192,7 @@ class MLflowMetric(external.Foreign):
         answer = self._answer
         if answer is not None:
             try:
-                return answer.score(answer.from_text(value) if isinstance(value, str) else answer.read(value))
+                return answer.score(answer.from_cell(value))
             except ValueError as error:
                 raise ValueError(f"returned a value that metric.answer does not have: {error}") from None
         if isinstance(value, str):
@@ -208,7 +208,7 @@ class MLflowMetric(external.Foreign):
 
 
 @checked(frozen=True, config=STRICT, kw_only=True)
-class Said(external.Said):
+class Settings(external.ForeignSettings):
     """`metric: {type: mlflow, ...}`."""
 
     scorer: str
@@ -216,7 +216,7 @@ class Said(external.Said):
     answer: Any = None
 
 
-def named(said: Said, base: Path) -> MLflowMetric:
+def named(said: Settings, base: Path) -> MLflowMetric:
     """The metric that a config describes; `base` is the folder of its files. Raises ConfigError."""
     scorer = _scorer(said, base)
     return MLflowMetric(scorer, said.asked, said.fields, said.conversation, said.answer)
@@ -226,7 +226,7 @@ taken = MLflowMetric
 """A metric of a scorer that Python holds."""
 
 
-def _scorer(said: Said, base: Path) -> Any:
+def _scorer(said: Settings, base: Path) -> Any:
     options = dict(said.options)
     if said.scorer == "make_judge":
         return _judge(options, said)
@@ -240,7 +240,7 @@ def _scorer(said: Said, base: Path) -> Any:
     if made is None:
         raise ConfigError(
             f"scorer: MLflow {version('mlflow')} has no scorer {said.scorer!r}. "
-            f"{external.nearest(said.scorer, (*_built_in(), 'make_judge'))} "
+            f"{did_you_mean(said.scorer, (*_built_in(), 'make_judge'))} "
             "One of your own is named as file.py:my_scorer.",
             key="scorer",
         )
@@ -256,7 +256,7 @@ def _built_in() -> dict[str, Any]:
     return {name: kind for name, kind in found.items() if isinstance(kind, type) and name != "Scorer"}
 
 
-def _judge(options: dict[str, Any], said: Said) -> Any:
+def _judge(options: dict[str, Any], said: Settings) -> Any:
     make: Any = load("mlflow.genai.judges").make_judge
     told = options.get("feedback_value_type")
     if isinstance(told, list):

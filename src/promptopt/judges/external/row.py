@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from promptopt.core.example import Example
 from promptopt.core.rollout import Rollout
-from promptopt.judges.conversation import ConversationTurn, checked_turns, continuation
+from promptopt.judges.conversation import ConversationTurn, checked_turns, continuation, steps_of
 from promptopt.metrics.answer_text import as_text
 
 
@@ -84,8 +84,8 @@ class Row:
     @cached_property
     def calls(self) -> tuple[Call, ...]:
         """The tool calls of the rollout: those its program sent back to a model, and those of its output."""
-        spoken = dict.fromkeys((*_said_in(self.rollout), *continuation((), self.rollout.output)))
-        return calls_in(tuple(spoken))
+        steps = [turn for step in steps_of(self.rollout.trace) for turn in _readable(step)]
+        return calls_in([*steps, *(turn for turn in continuation((), self.rollout.output) if turn not in steps)])
 
 
 def calls_in(turns: Sequence[ConversationTurn], among: Sequence[ConversationTurn] = ()) -> tuple[Call, ...]:
@@ -105,17 +105,11 @@ def texts(value: Any) -> list[str]:
     return [as_text(one) for one in cast("Sequence[Any]", value)]
 
 
-def _said_in(rollout: Rollout) -> list[ConversationTurn]:
-    """What was said between the rollout's calls, without what it was given: the messages of its first call."""
-    heard: list[ConversationTurn] = []
-    given: set[ConversationTurn] = set()
-    for number, turn in enumerate(rollout.trace):
-        with suppress(ValueError):
-            messages = checked_turns(turn.messages)
-            if number == 0:
-                given.update(messages)
-            heard += [message for message in messages if message not in given]
-    return heard
+def _readable(message: Mapping[str, Any]) -> tuple[ConversationTurn, ...]:
+    """The turn that a message is; none for one in a form of a model's own."""
+    with suppress(ValueError):
+        return checked_turns([message])
+    return ()
 
 
 def _parsed(arguments: str) -> Mapping[str, Any] | str:
