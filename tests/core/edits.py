@@ -20,12 +20,17 @@ demos = st.builds(
     any_text,
 )
 slots = st.dictionaries(st.sampled_from(SLOTS), st.lists(demos, min_size=1, max_size=3).map(tuple), max_size=2)
+counts = st.one_of(st.none(), st.integers(1, 3))
 settings = st.dictionaries(st.sampled_from(["temperature", "lm"]), st.one_of(st.integers(), any_text), max_size=2)
 
 
-def candidates(text: st.SearchStrategy[str] = texts) -> st.SearchStrategy[Candidate]:
+@st.composite
+def candidates(draw: st.DrawFn, text: st.SearchStrategy[str] = texts) -> Candidate:
     """Candidates of one program with two components and two demo slots."""
-    return st.builds(Candidate, st.fixed_dictionaries(dict.fromkeys(NAMES, text)), slots, settings)
+    candidate = Candidate(draw(st.fixed_dictionaries(dict.fromkeys(NAMES, text))), settings=draw(settings))
+    for slot, rows in draw(slots).items():
+        candidate = candidate.with_demos(slot, rows, draw(counts))
+    return candidate
 
 
 _component = st.sampled_from(NAMES)
@@ -34,7 +39,7 @@ simple_edits = st.one_of(
     st.builds(Rewrite, _component, any_text, any_text),
     st.builds(AddLines, _component, st.lists(any_text, max_size=3).map(tuple)),
     st.builds(RemoveText, _component, st.text(min_size=1, max_size=20)),
-    st.builds(SetDemos, st.sampled_from(SLOTS), _rows),
+    st.builds(SetDemos, st.sampled_from(SLOTS), _rows, counts),
     st.builds(ChangeDemos, st.sampled_from(SLOTS), st.lists(st.sampled_from(["t0", "t1"])).map(tuple), _rows),
 )
 edits = st.recursive(

@@ -237,6 +237,18 @@ def test_a_setting_at_the_program_s_own_value_is_no_setting() -> None:
     assert space.dimensions[0].labels == ("0: as the program has it", "1: 0.5")
 
 
+def test_a_pool_of_which_some_are_shown_is_another_choice_than_all_of_it() -> None:
+    demos = tuple(Demo(f"t{i}", {"x": "?"}, "!") for i in range(9))
+    pooled = [BASE.with_demos("s", demos, count) for count in (None, 2, 4)]
+    tolds = [Told(0, "baseline", "baseline", BASE, val={BASE.id: {"v0": 1.0}})]
+    space = Space.of(replay([*tolds, *(Told(i, "show", "pooled", one) for i, one in enumerate(pooled, 1))]), {})
+    assert [space.candidate({"demos.s": number}) for number in range(4)] == [BASE, *pooled]
+    assert [space.params(one) for one in (BASE, *pooled)] == [{"demos.s": number} for number in range(4)]
+    assert [label.partition(" (")[0] for label in space.dimensions[0].labels] == [
+        "0: 0 demos", "1: 9 demos", "2: the 2 nearest of 9 demos", "3: the 4 nearest of 9 demos",
+    ]  # fmt: skip
+
+
 def test_the_baseline_and_the_latest_stay_where_there_are_too_many_choices() -> None:
     tolds = [Told(0, "baseline", "baseline", BASE, val={BASE.id: {"v0": 1.0}})]
     tolds += [Told(i, "write", "pooled", BASE.with_text("p", f"text {i}")) for i in range(1, 31)]

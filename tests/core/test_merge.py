@@ -62,8 +62,8 @@ def test_demos_of_one_side_and_the_text_of_the_other_are_both_kept(had: dict, ne
 def test_where_both_sides_changed_a_slot_theirs_stands(base: Candidate, ours: Candidate, theirs: Candidate) -> None:
     merged = merge(base, ours, theirs)
     for slot in ("first", "second"):
-        if theirs.demos.get(slot) != base.demos.get(slot):
-            assert merged.demos.get(slot) == theirs.demos.get(slot)
+        if theirs.filling(slot) != base.filling(slot):
+            assert merged.filling(slot) == theirs.filling(slot)
 
 
 def test_a_text_that_was_written_anew_is_not_mixed_with_the_old_one() -> None:

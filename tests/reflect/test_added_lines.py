@@ -58,6 +58,8 @@ def test_a_rule_may_come_as_a_plain_text() -> None:
         (answer("use {label}"), "unknown placeholder"),
         (answer("a" * (LONGEST_LINE + 1)), "too long"),
         (answer("be nice"), "unchanged"),
+        (answer("LABEL0"), "broke off"),
+        (answer("to check a card, take these steps: 1. **"), "broke off"),
         (answer("be bold"), "tried before"),
         (answer("billing: it asks about something that was already bought"), "repeated the request"),
         (answer("card: it asks about something that was already sent"), "repeated the request"),

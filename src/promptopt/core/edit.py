@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from promptopt.core.candidate import Candidate, Component, Demo
+from promptopt.core.candidate import Candidate, Component, Demo, Filling
 from promptopt.core.example import Example, text_of
 from promptopt.core.merge import merge_text
 from promptopt.core.rollout import Rollout
@@ -42,7 +42,7 @@ class AddLines:
 
     def apply(self, candidate: Candidate) -> Candidate:
         text = candidate.components[self.component]
-        new = [line for line in self.lines if line.strip() and line not in text]
+        new = [line for said in self.lines if (line := said.rstrip()) and line not in text]
         lines = [*([text.rstrip()] if text.strip() else []), *new]
         return candidate.with_text(self.component, "\n".join(lines)) if new else candidate
 
@@ -77,13 +77,15 @@ class SetDemos:
 
     slot: str
     demos: tuple[Demo, ...]
+    nearest: int | None = None
+    """How many of them are shown, the nearest to the input; None: all."""
 
     def apply(self, candidate: Candidate) -> Candidate:
-        return candidate.with_demos(self.slot, self.demos)
+        return candidate.with_demos(self.slot, self.demos, self.nearest)
 
     @property
     def note(self) -> str:
-        return f"{len(self.demos)} demos in {self.slot}: {_ids(self.demos)}"
+        return f"{of_demos((self.demos, self.nearest))} in {self.slot}: {_ids(self.demos)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +98,9 @@ class ChangeDemos:
 
     def apply(self, candidate: Candidate) -> Candidate:
         new = {demo.example_id for demo in self.add}
-        kept = [demo for demo in candidate.demos.get(self.slot, ()) if demo.example_id not in {*self.drop, *new}]
-        return candidate.with_demos(self.slot, (*kept, *self.add))
+        had, nearest = candidate.filling(self.slot)
+        kept = [demo for demo in had if demo.example_id not in {*self.drop, *new}]
+        return candidate.with_demos(self.slot, (*kept, *self.add), nearest)
 
     @property
     def note(self) -> str:
@@ -204,6 +207,13 @@ def one_line(text: str, width: int = 160) -> str:
     """`text` on one line of at most `width` characters."""
     flat = " ".join(text.split())
     return flat if len(flat) <= width else flat[: width - 1] + "…"
+
+
+def of_demos(filling: Filling) -> str:
+    """What is in a slot, in words: `8 demos`, or `the 4 nearest of 200 demos`."""
+    demos, nearest = filling
+    count = f"{len(demos)} demo{'s' * (len(demos) != 1)}"
+    return count if nearest is None else f"the {nearest} nearest of {count}"
 
 
 def _ids(demos: tuple[Demo, ...]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from promptopt.core.candidate import Candidate, Demo
+from promptopt.core.candidate import Candidate
 
 T = TypeVar("T")
 
@@ -20,16 +20,14 @@ def merge(base: Candidate, ours: Candidate, theirs: Candidate) -> Candidate:
         name: merge_text(base.components[name], text, theirs.components[name]) for name, text in ours.components.items()
     }
     slots = _keys(ours.demos, theirs.demos)
-    demos = {slot: _newer(base.demos.get(slot, ()), _had(ours, slot), _had(theirs, slot)) for slot in slots}
     names = _keys(ours.settings, theirs.settings)
     settings: dict[str, Any] = {
         name: _newer(base.settings.get(name), ours.settings.get(name), theirs.settings.get(name)) for name in names
     }
-    return Candidate(
-        texts,
-        {slot: rows for slot, rows in demos.items() if rows},
-        {name: value for name, value in settings.items() if value is not None},
-    )
+    merged = Candidate(texts, settings={name: value for name, value in settings.items() if value is not None})
+    for slot in slots:
+        merged = merged.with_demos(slot, *_newer(base.filling(slot), ours.filling(slot), theirs.filling(slot)))
+    return merged
 
 
 def merge_text(base: str, ours: str, theirs: str) -> str:
@@ -55,10 +53,6 @@ def _lines(text: str) -> list[str]:
 
 def _newer(base: T, ours: T, theirs: T) -> T:
     return ours if theirs == base else theirs
-
-
-def _had(candidate: Candidate, slot: str) -> tuple[Demo, ...]:
-    return candidate.demos.get(slot, ())
 
 
 def _keys(*mappings: Mapping[str, Any]) -> Iterable[str]:

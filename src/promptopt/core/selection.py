@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from heapq import nlargest
 from typing import Literal
 
-from promptopt.core.candidate import Candidate
+from promptopt.core.candidate import Candidate, Demo
 from promptopt.core.racing import gaps, paired_gain, standard_error
 from promptopt.core.state import State
 
@@ -16,10 +17,24 @@ Rule = Literal["one_se", "best"]
 
 
 def prompt_bytes(candidate: Candidate) -> int:
-    """UTF-8 bytes of all texts and demos: what a candidate adds to every call."""
-    demos = [demo for slot in candidate.demos.values() for demo in slot]
-    shown = [str(value) for demo in demos for value in (*demo.inputs.values(), demo.output)]
-    return sum(len(text.encode()) for text in (*candidate.components.values(), *shown))
+    """UTF-8 bytes of the texts and demos that a candidate adds to a call; demos that vary count at their mean."""
+    sizes = ((list(map(demo_bytes, demos)), candidate.shown(slot)) for slot, demos in candidate.demos.items())
+    return _texts(candidate) + sum(-(-sum(each) * shown // len(each)) for each, shown in sizes if each)
+
+
+def longest_prompt_bytes(candidate: Candidate) -> int:
+    """As `prompt_bytes`, at the most: where demos vary, the longest are shown."""
+    sizes = (nlargest(candidate.shown(slot), map(demo_bytes, demos)) for slot, demos in candidate.demos.items())
+    return _texts(candidate) + sum(map(sum, sizes))
+
+
+def _texts(candidate: Candidate) -> int:
+    return sum(len(text.encode()) for text in candidate.components.values())
+
+
+def demo_bytes(demo: Demo) -> int:
+    """UTF-8 bytes of what a demo shows."""
+    return sum(len(str(value).encode()) for value in (*demo.inputs.values(), demo.output))
 
 
 def prompt_tokens(candidate: Candidate) -> int:

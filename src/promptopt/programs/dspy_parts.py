@@ -6,7 +6,6 @@ description of a field, `react.tools.search` that of a tool. All of one predicto
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -17,7 +16,7 @@ import dspy
 
 from promptopt.core.candidate import Candidate, Component, Demo
 from promptopt.core.example import Example
-from promptopt.errors import ConfigError
+from promptopt.errors import ConfigError, did_you_mean
 from promptopt.programs.dspy_trace import jsonable
 
 KINDS = ("instructions", "demos", "fields", "tools")
@@ -125,6 +124,8 @@ def _description(field: Any) -> str:
 
 
 def _check_names(candidate: Candidate, predictors: Mapping[str, dspy.Predict], tools: Mapping[str, ToolText]) -> None:
+    if candidate.nearest:
+        raise ConfigError("the candidate shows each input the demos nearest to it, which a DSPy module cannot do")
     fields = {
         f"{slot}.fields.{field}" for slot, predictor in predictors.items() for field in predictor.signature.fields
     }
@@ -134,8 +135,7 @@ def _check_names(candidate: Candidate, predictors: Mapping[str, dspy.Predict], t
     ):
         for name in given:
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f"Did you mean {near[0]}?" if near else f"Its predictors are {', '.join(predictors)}."
+                hint = did_you_mean(name, known, f"Its predictors are {', '.join(predictors)}.")
                 raise ConfigError(f"the candidate has {what} for {name!r}, which the module does not have. {hint}")
 
 

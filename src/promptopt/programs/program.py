@@ -59,3 +59,8 @@ class Program(Protocol):
     async def run(self, candidate: Candidate, example: Example, lm: Session) -> Any:
         """One rollout's output, a value that JSON can hold. Raises CallFailed, or any error of the user's own code."""
         ...
+
+
+def retrieves(program: Program) -> bool:
+    """Whether a program can show each input the demos nearest to it, and not always the same."""
+    return getattr(program, "retrieves", False)

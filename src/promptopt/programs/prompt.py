@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -11,10 +10,11 @@ from typing import Any
 
 from promptopt.core.candidate import Candidate, Component, Demo
 from promptopt.core.example import Example, text_of
-from promptopt.errors import ConfigError
+from promptopt.errors import ConfigError, did_you_mean
 from promptopt.lm.message import Message
 from promptopt.lm.session import Session
 from promptopt.lm.spec import LM
+from promptopt.programs.nearest import nearest
 
 PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
 ROLES = {
@@ -38,12 +38,14 @@ class Prompt:
 
     Give `system` and `user`, or `messages` as `{role, content, name}`; a message without a name is named by its role.
     `{column}` is replaced by the row's value in one pass, `{{` and `}}` are literal braces. `optimize` names the
-    messages that may change. Demos stand as chat turns before the last user message.
+    messages that may change. Demos stand as chat turns before the last user message: all of them, or the nearest to the
+    row.
 
     Raises ConfigError for a wrong role, repeated names or an unknown name in `optimize`.
     """
 
     demo_slots = ("prompt",)
+    retrieves = True
     max_calls = 1
 
     def __init__(
@@ -85,8 +87,7 @@ class Prompt:
         for template in self.templates:
             for name in placeholders(template.text):
                 if name not in columns:
-                    near = difflib.get_close_matches(name, columns, 1)
-                    hint = f"Did you mean {{{near[0]}}}?" if near else f"The inputs are {', '.join(columns)}."
+                    hint = did_you_mean(name, columns, f"The inputs are {', '.join(columns)}.", "{{{}}}".format)
                     raise ConfigError(
                         f"program.{template.name} has the placeholder {{{name}}}, which is not among data.inputs. "
                         f"{hint} Write {{{{ and }}}} for literal braces.",
@@ -105,7 +106,7 @@ class Prompt:
         turns: list[Message] = []
         for i, template in enumerate(self.templates):
             if i == last:
-                for demo in candidate.demos.get("prompt", ()):
+                for demo in shown(candidate, example):
                     turns.append({"role": "user", "content": render(texts[template.name], demo.inputs)})
                     turns.append({"role": "assistant", "content": demo.output})
             turns.append({"role": template.role, "content": render(texts[template.name], example.inputs)})
@@ -132,6 +133,12 @@ class Prompt:
                     f"program.optimize: there is no message {name!r}; there are {', '.join(names)}",
                     key="program.optimize",
                 )
+
+
+def shown(candidate: Candidate, example: Example) -> tuple[Demo, ...]:
+    """The demos of a candidate that a row's prompt shows, in order."""
+    demos, count = candidate.filling("prompt")
+    return demos if count is None else nearest(demos, example.inputs, count)
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import Any, cast
 from promptopt.core.edit import AddLines, Brief
 from promptopt.programs.prompt import placeholders
 from promptopt.reflect.copying import COPIED, copies_a_row, holds_any, names_of_rows, repeats
+from promptopt.reflect.evidence import plain
 from promptopt.reflect.operator import Refused
 from promptopt.reflect.reading import json_object
 
@@ -37,8 +38,8 @@ def schema(most: int, *about: str) -> dict[str, Any]:
 def additions(answer: str, brief: Brief, template: str, most: int) -> AddLines:
     """The lines that an answer offers; where all together were rejected before, the first alone.
 
-    Left out are lines that repeat the example in `template`, copy or name a single row, stand in the text already, or
-    were rejected before. Raises Refused when none is left, and for rules that cannot become lines.
+    Left out are lines that break off, repeat the example in `template`, copy or name a single row, stand in the text
+    already, or were rejected before. Raises Refused when none is left, and for rules that cannot become lines.
     """
     rules = json_object(answer).get("rules")
     if not isinstance(rules, list) or not rules:
@@ -53,6 +54,7 @@ def sifted(rules: Sequence[str], brief: Brief, template: str) -> list[str]:
     lines, name = list(dict.fromkeys(rules)), brief.component.name
     names = names_of_rows(brief)
     sieves: tuple[tuple[Callable[[str], bool], str, str], ...] = (
+        (lambda line: _breaks_off(line, brief), "broke off", "a rule is a whole sentence"),
         (lambda line: repeats(line, template), "repeated the request", "the example shows only the form of an answer"),
         (lambda line: copies_a_row(line, brief), COPIED, "do not copy examples; state what holds for all of them"),
         (lambda line: holds_any(line, names), COPIED, "a rule about one example helps with no other"),
@@ -64,6 +66,13 @@ def sifted(rules: Sequence[str], brief: Brief, template: str) -> list[str]:
         if not lines:
             raise Refused(reason, advice)
     return lines
+
+
+def _breaks_off(line: str, brief: Brief) -> bool:
+    """Whether a line only names an answer, or ends where its sentence goes on."""
+    said = plain(line.removeprefix("- "))
+    names_it = any(row.expected is not None and plain(row.expected) == said for row in brief.train)
+    return names_it or line.endswith((":", ",", "*", "…"))
 
 
 def one_rule(rule: object) -> str:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from random import Random
 
-from promptopt.core.candidate import Candidate, Demo
+from promptopt.core.candidate import Demo, Filling
 from promptopt.core.edit import Brief
-from promptopt.core.selection import prompt_bytes
+from promptopt.core.selection import demo_bytes, longest_prompt_bytes
+
+POOL = 200
+"""Most demos of which each input is shown the nearest: every candidate that has them is written to the ledger whole."""
+POOL_BYTES = 250_000
+"""Most bytes of such demos together."""
 
 
 def dealt(demos: Sequence[Demo], rng: Random) -> list[Demo]:
@@ -20,20 +26,28 @@ def dealt(demos: Sequence[Demo], rng: Random) -> list[Demo]:
     return [pile[turn] for turn in range(max(map(len, piles), default=0)) for pile in piles if turn < len(pile)]
 
 
-def fitting(brief: Brief, demos: Iterable[Demo], most: int, gone: Sequence[Demo] = ()) -> tuple[Demo, ...]:
-    """The first `most` of `demos` that the parent has room for, in number and in bytes, once those in `gone` are out.
+def fitting(brief: Brief, slot: str, beside: Filling, demos: Iterable[Demo], most: int) -> tuple[Demo, ...]:
+    """The first `most` of `demos` for which the parent has room in `slot`, behind what it has there then.
 
     One that is too long makes way for shorter ones behind it.
     """
-    places = min(most, brief.max_demos - brief.parent.n_demos + len(gone))
-    left = brief.max_bytes - prompt_bytes(brief.parent) + sum(map(_bytes, gone))
-    chosen: list[Demo] = []
+    kept, nearest = beside
+    chosen: tuple[Demo, ...] = ()
     for demo in demos:
-        if len(chosen) < places and (size := _bytes(demo)) <= left:
-            chosen.append(demo)
-            left -= size
-    return tuple(chosen)
+        if len(chosen) < most and has_room(brief, slot, ((*kept, *chosen, demo), nearest)):
+            chosen = (*chosen, demo)
+    return chosen
 
 
-def _bytes(demo: Demo) -> int:
-    return prompt_bytes(Candidate({}, {"": (demo,)}))
+def pooled(demos: Sequence[Demo], rng: Random) -> tuple[Demo, ...]:
+    """As many of `demos` as a pool may hold, one of each row, their answers balanced."""
+    first = {demo.example_id: demo for demo in reversed(demos)}
+    chosen = dealt(list(first.values()), rng)[:POOL]
+    total = accumulate(map(demo_bytes, chosen))
+    return tuple(demo for demo, bytes_so_far in zip(chosen, total, strict=True) if bytes_so_far <= POOL_BYTES)
+
+
+def has_room(brief: Brief, slot: str, filling: Filling) -> bool:
+    """Whether the parent may have this in a slot, by number and by length, whichever demos are nearest to an input."""
+    child = brief.parent.with_demos(slot, *filling)
+    return child.n_demos <= brief.max_demos and longest_prompt_bytes(child) <= brief.max_bytes

@@ -17,6 +17,7 @@ from promptopt.reflect.operators.bootstrap import BootstrappedDemos
 from promptopt.reflect.operators.contrast import Contrast
 from promptopt.reflect.operators.demos import LabelledDemos
 from promptopt.reflect.operators.hypotheses import StateHypotheses
+from promptopt.reflect.operators.nearest import NearestDemos
 from promptopt.reflect.operators.remove import RemoveLine
 from promptopt.reflect.operators.rewrite import FullRewrite
 from promptopt.reflect.operators.rules import AddRules
@@ -45,6 +46,8 @@ _ALL: Sequence[tuple[Callable[[], Operator], OperatorPrior]] = (
     (FullRewrite, OperatorPrior("rewrite", 0.4, 1.2, needs_evidence=True, asks=True)),
     # Worth it where replies reason before they answer; elsewhere it is refused at no cost.
     (BootstrappedDemos, OperatorPrior("bootstrap", 0.3, 1.2, needs_evidence=True, asks=False, demos=True)),
+    # The last of the first seven: where inputs have near rows little helps more, and where not a race soon says so.
+    (NearestDemos, OperatorPrior("nearest", 0.3, 1.1, needs_evidence=False, asks=False, demos=True)),
     # Causes with a remedy each, for the strategy that checks them one by one.
     (StateHypotheses, OperatorPrior("hypotheses", 0.4, 1.2, needs_evidence=True, asks=True)),
     # Nothing to take out before something was added, and most lines that won their race do help.

@@ -28,7 +28,7 @@ from promptopt.core.racing import (
 )
 from promptopt.core.rollout import Rollout, values
 from promptopt.core.search import AwaitTurn, Evaluate, Propose, Steps, Turn, Work
-from promptopt.core.selection import prompt_bytes
+from promptopt.core.selection import longest_prompt_bytes, prompt_bytes
 from promptopt.core.state import State, Told, mean
 from promptopt.core.strategies.drawing import OperatorPrior
 from promptopt.core.strategies.minibatch import minibatches, width
@@ -236,7 +236,7 @@ class Racer(ABC):
 
     def fault(self, child: Candidate) -> str | None:
         """The limit that a child passes where its edit met others': each kept within it when it was made."""
-        if prompt_bytes(child) > self.limits.max_bytes:
+        if longest_prompt_bytes(child) > self.limits.max_bytes:
             return "too long"
         return "too many demos" if child.n_demos > self.limits.max_demos else None
 

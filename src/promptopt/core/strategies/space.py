@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from promptopt.core.candidate import Candidate, Demo
-from promptopt.core.edit import one_line
+from promptopt.core.candidate import Candidate, Filling
+from promptopt.core.edit import of_demos, one_line
 from promptopt.core.state import State
 
 MOST = 12
@@ -41,7 +41,7 @@ class Dimension:
     def _label(self, choice: Any) -> str:
         if self.place != "demos":
             return one_line("as the program has it" if choice is None else str(choice), 80)
-        return one_line(f"{len(choice)} demos ({', '.join(demo.example_id for demo in choice)})", 80)
+        return one_line(f"{of_demos(choice)} ({', '.join(demo.example_id for demo in choice[0])})", 80)
 
     def put(self, candidate: Candidate, number: int) -> Candidate:
         """`candidate` with one of the choices in this place."""
@@ -50,11 +50,11 @@ class Dimension:
             case "components":
                 return candidate.with_text(self.part, choice)
             case "demos":
-                return candidate.with_demos(self.part, choice)
+                return candidate.with_demos(self.part, *choice)
             case "settings":  # the first, which is the program's own, is left out: equal programs have equal ids
                 kept = {name: value for name, value in candidate.settings.items() if name != self.part}
                 own = {self.part: choice} if number else {}
-                return Candidate(candidate.components, candidate.demos, dict(sorted({**kept, **own}.items())))
+                return replace(candidate, settings=dict(sorted({**kept, **own}.items())))
 
     def of(self, candidate: Candidate) -> int | None:
         """Which choice `candidate` has here; None where it has another."""
@@ -62,7 +62,7 @@ class Dimension:
             case "components":
                 had: Any = candidate.components[self.part]
             case "demos":
-                had = candidate.demos.get(self.part, ())
+                had = candidate.filling(self.part)
             case "settings":
                 had = candidate.settings.get(self.part, self.choices[0])
         return next((number for number, choice in enumerate(self.choices) if choice == had), None)
@@ -82,13 +82,13 @@ class Space:
         base = state.candidates[state.baseline]
         lines = (name for winner in state.winners for name in reversed(list(state.lineage(winner))))
         candidates = [base, *(state.candidates[name] for name in lines), *state.pool]
-        sets: dict[str, list[tuple[Demo, ...]]] = {}
+        fillings: dict[str, list[Filling]] = {}
         for candidate in candidates:
-            for slot, demos in candidate.demos.items():
-                sets.setdefault(slot, [base.demos.get(slot, ()), ()]).append(demos)
+            for slot in candidate.demos:
+                fillings.setdefault(slot, [base.filling(slot), ((), None)]).append(candidate.filling(slot))
         found: list[tuple[Place, str, Iterable[Any]]] = [
             *(("components", name, [one.components[name] for one in candidates]) for name in base.components),
-            *(("demos", slot, drawn) for slot, drawn in sets.items()),
+            *(("demos", slot, drawn) for slot, drawn in fillings.items()),
             *(("settings", name, values) for name, values in settings.items()),
         ]
         dimensions = (Dimension(place, part, _choices(values, place)) for place, part, values in found)

@@ -11,7 +11,7 @@ from random import Random
 
 from promptopt.core.candidate import Demo
 from promptopt.core.edit import Brief, ChangeDemos, Edit, Evidence
-from promptopt.reflect.demo_rows import fitting
+from promptopt.reflect.demo_rows import POOL, fitting
 from promptopt.reflect.evidence import best, plain
 from promptopt.reflect.operator import Refused
 
@@ -29,13 +29,15 @@ class BootstrappedDemos:
         if not slots:
             raise Refused("nothing to bootstrap")
         slot = rng.choice(slots)
-        present = brief.parent.demos.get(slot, ())
+        present, nearest = brief.parent.filling(slot)
         labels = [demo for demo in present if demo in brief.labelled[slot]]
         earlier = [demo for demo in present if demo not in labels]
-        crowded = earlier[: max(0, len(earlier) + FEW - brief.max_demos)]
+        crowded = earlier[: max(0, len(earlier) + FEW - (POOL if nearest else brief.max_demos))]
         gone = [*labels, *crowded]
+        kept = tuple(earlier[len(crowded) :])
         shown = rng.sample(replies[slot], len(replies[slot]))
-        edit = ChangeDemos(slot, tuple(demo.example_id for demo in gone), fitting(brief, shown, FEW, gone))
+        added = fitting(brief, slot, (kept, nearest), shown, FEW)
+        edit = ChangeDemos(slot, tuple(demo.example_id for demo in gone), added)
         if not edit.add or edit.note in brief.rejected:
             raise Refused("nothing to bootstrap")
         return edit

@@ -31,7 +31,7 @@ class LabelledDemos:
         rng = Random(f"{brief.seed}/demos")
         for _ in range(DRAWS):
             table = _Table(brief, rng.choice(slots), rng)
-            move = rng.choices(list(MOVES), list(MOVES.values()))[0] if table.present else _Table.fresh
+            move = rng.choices(list(MOVES), list(MOVES.values()))[0] if table.movable else _Table.fresh
             edit = move(table)
             if edit.apply(brief.parent) != brief.parent and edit.note not in brief.rejected:
                 return edit
@@ -50,13 +50,18 @@ class _Table:
     def present(self) -> tuple[Demo, ...]:
         return self.brief.parent.demos.get(self.slot, ())
 
+    @property
+    def movable(self) -> bool:
+        """Whether a move can change the demos that are there; in a pool for all inputs, a few rows change little."""
+        return bool(self.present) and self.slot not in self.brief.parent.nearest
+
     def fresh(self) -> Edit:
         """Another set, its answers balanced."""
         demos = self.brief.labelled[self.slot]
         most = min(self.brief.max_demos, len(demos))
         sizes = sorted({size for size in (*SIZES, most) if 0 < size <= most}) or [0]
         size = self.rng.choices(sizes, [size + 1 for size in sizes])[0]
-        chosen = fitting(self.brief, dealt(demos, self.rng), size, gone=self.present)
+        chosen = fitting(self.brief, self.slot, ((), None), dealt(demos, self.rng), size)
         return SetDemos(self.slot, _shuffled(chosen, self.rng))
 
     def add(self) -> Edit:
@@ -86,7 +91,8 @@ class _Table:
             return demo.example_id not in failed, answers[demo.output]
 
         others = [demo for demo in self.brief.labelled[self.slot] if demo.example_id not in shown]
-        return fitting(self.brief, sorted(dealt(others, self.rng), key=urgency), most, gone or ())
+        kept = tuple(demo for demo in self.present if demo not in (gone or ()))
+        return fitting(self.brief, self.slot, (kept, None), sorted(dealt(others, self.rng), key=urgency), most)
 
 
 MOVES: Mapping[Callable[[_Table], Edit], float] = {
