@@ -18,7 +18,10 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 PURE = ("core", "stats")
 FRONT = ("cli", "api", "judge_api", "dspy_optimizer")
 IMPURE_LIBRARIES = {"litellm", "dspy", "sqlite3", "asyncio", "time", "os", "pathlib", "threading", "aiohttp"}
-HEAVY = {"litellm", "pandas", "scipy", "dspy", "optuna", "pyarrow", "aiohttp", "openai", "xllamacpp", "huggingface_hub"}
+HEAVY = {
+    *("litellm", "pandas", "scipy", "dspy", "optuna", "pyarrow", "aiohttp", "openai", "xllamacpp"),
+    *("huggingface_hub", "bm25s"),
+}
 QUICK = 0.5
 """Seconds for `import promptopt`, and for `promptopt --help`."""
 

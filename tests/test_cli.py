@@ -206,7 +206,7 @@ BAD_JOBS = {
     "unknown operator": (["--set", "strategy.operators=[magic]"], "strategy.operators: there is no 'magic'"),
     "unknown strategy": (["--set", "strategy.name=refective"], "Did you mean reflective?"),
     "no operator": (["--set", "strategy.operators=[]"], "strategy.operators must not be empty"),
-    "another strategy": (["--set", "strategy.name=greedy"], "strategy.name: there is no 'greedy'. There are"),
+    "another strategy": (["--set", "strategy.name=greedy"], "strategy.name: there is no 'greedy'. Known:"),
     "a target above the best score": (["--set", "strategy.target=1.5"], "strategy.target must be at most 1, got 1.5"),
     "a target that all prompts meet": (["--set", "strategy.target=0"], "strategy.target must be above 0, got 0"),
     "no patience": (["--set", "strategy.patience=0"], "strategy.patience must be at least 1, got 0"),
@@ -310,7 +310,7 @@ def test_what_nobody_foresaw_is_a_line_and_a_way_to_see_more(done: Path, monkeyp
     def burst(_directory: Path) -> None:
         raise RuntimeError("a \x1b[31mbug")
 
-    monkeypatch.setattr("promptopt.result.rebuild", burst)
+    monkeypatch.setattr("promptopt.report.folder.look_into", burst)
     run = cli("report", done)
     assert run.exit_code == 1
     assert run.stderr == "error: RuntimeError: a bug. This should not happen; PROMPTOPT_DEBUG=1 shows where it does.\n"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import signal
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,13 +16,20 @@ from typing import Any, NamedTuple
 import pytest
 from aiohttp import web
 
+from promptopt.api import plan
 from promptopt.distill_api import distill
-from promptopt.errors import RunChanged
-from promptopt.testing.faulty import Behaviour, FaultyServer, completion, used
-from world import SEED_PROMPT, TEAMS, draw, reflector, rows, student, team_of
+from promptopt.distillation.outcome import Distillation
+from promptopt.distillation.plan import DistillPlan
+from promptopt.errors import BaselineFailed, RunChanged
+from promptopt.result import reading
+from promptopt.stats.noninferiority import rows_for_margin
+from promptopt.stats.power import discordance_at
+from promptopt.testing.faulty import Behaviour, Body, FaultyServer, completion, used
+from world import SEED_PROMPT, TEAMS, command, draw, reflector, rows, student, team_of
 
 SMALL = {"lm": "openai/small"}
-PRICES = {"frontier": {"input": 10.0, "output": 30.0}, "small": {"input": 1.0, "output": 2.0}}
+BUDGET = 1900
+PRICES = {"frontier": {"input": 30.0, "output": 60.0, "cached": 10.0}, "small": {"input": 1.0, "output": 2.0}}
 
 
 def teacher(system: str, user: str) -> str:
@@ -30,8 +40,11 @@ def teacher(system: str, user: str) -> str:
     return team_of(animal)
 
 
-def behave() -> Behaviour:
+def behave(seconds: float = 0.0, cached: int = 0) -> Behaviour:
+    """Every call lasts so long, and so many of its input tokens are in the provider's cache."""
+
     async def reply(_request: web.Request, body: Mapping[str, Any]) -> web.StreamResponse:
+        await asyncio.sleep(seconds)
         system = "\n".join(m["content"] for m in body["messages"] if m["role"] == "system")
         user = "\n".join(m["content"] for m in body["messages"] if m["role"] != "system")
         match body["model"]:
@@ -44,16 +57,16 @@ def behave() -> Behaviour:
             case _:
                 text = reflector(user, (body.get("response_format") or {}).get("json_schema"))
         size = sum(len(m["content"]) for m in body["messages"]) // 4
-        return web.json_response(completion(text, usage=used(size, 2)))
+        return web.json_response(completion(text, usage=used(size, 2, cached)))
 
     return reply
 
 
-def write(folder: Path, base_url: str, **changes: Any) -> Path:
-    for name, n, start in (("train", 40, 0), ("val", 40, 1000), ("test", 300, 2000)):
+def write(folder: Path, base_url: str, test: int = 150, **changes: Any) -> Path:
+    for name, n, start in (("train", 40, 0), ("val", 40, 1000), ("test", test, 2000)):
         lines = [json.dumps(row) for row in rows(n, start)]
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    at = {"api_base": base_url, "timeout": 5.0}
+    at = {"api_base": base_url, "timeout": 60.0}
     config: dict[str, Any] = {
         "name": "tickets",
         "teacher": {"lm": "openai/frontier"},
@@ -66,7 +79,7 @@ def write(folder: Path, base_url: str, **changes: Any) -> Path:
                  "expected": "team", "id": "id"},
         "metric": {"type": "exact_match"},
         "reflection": {"lm": "openai/reflect", "lm_args": {"max_tokens": 400}},
-        "budget": {"rollouts": 2800},
+        "budget": {"rollouts": BUDGET},
         "run": {"dir": "runs/tickets", "concurrency": 8},
         "lms": {
             "openai/frontier": {**at, "price": PRICES["frontier"]},
@@ -80,49 +93,98 @@ def write(folder: Path, base_url: str, **changes: Any) -> Path:
     return path
 
 
-async def test_a_student_that_can_learn_is_certified_and_one_that_cannot_is_refused(tmp_path: Path) -> None:
-    async with FaultyServer(behave()) as server:
-        made = await asyncio.to_thread(distill, write(tmp_path, server.base_url))
-        calls = server.calls
-        again = await asyncio.to_thread(distill, tmp_path / "distill.yaml")
-    small, hopeless = made.students
+class Whole(NamedTuple):
+    """One distillation that several tests look at."""
+
+    made: Distillation
+    bodies: list[Body]
+    folder: Path
+
+    @property
+    def written(self) -> dict[str, Any]:
+        return json.loads((self.folder / "runs/tickets/result.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    folder = tmp_path_factory.mktemp("whole")
+
+    async def run() -> Whole:
+        async with FaultyServer(behave(cached=8)) as server:
+            made = await asyncio.to_thread(distill, write(folder, server.base_url))
+            calls = server.calls
+            again = await asyncio.to_thread(distill, folder / "distill.yaml")
+            assert server.calls == calls, "a finished distillation costs nothing"
+            assert again.to_json()["students"] == made.to_json()["students"]
+            return Whole(made, server.bodies, folder)
+
+    return asyncio.run(run())
+
+
+def test_a_student_that_can_learn_is_certified_and_one_that_cannot_is_refused(whole: Whole) -> None:
+    small, hopeless = whole.made.students
     assert small.certificate.outcome == "NON-INFERIOR"
     assert hopeless.certificate.outcome == "INFERIOR"
     assert small.before is not None
     assert small.after is not None
     assert small.after > small.before + 0.3
-    assert made.recommendation is not None
-    assert made.recommendation.lm == "openai/small"
-    assert "goes to" in made.recommendation.candidate.components["system"]
-    assert made.spent.rollouts <= 2800
-    assert server.calls == calls
-    written = json.loads((tmp_path / "runs/tickets/result.json").read_text())
-    assert written["students"][0]["verdict"] == "NON-INFERIOR"
-    assert again.to_json()["students"] == written["students"]
+    assert whole.made.recommendation is not None
+    assert whole.made.recommendation.lm == "openai/small"
+    assert "goes to" in whole.made.recommendation.candidate.components["system"]
+    assert whole.made.spent.rollouts <= BUDGET
+    assert whole.written["students"][0]["verdict"] == "NON-INFERIOR"
 
 
-async def test_a_run_directory_belongs_to_one_distillation(tmp_path: Path) -> None:
-    async with FaultyServer(behave()) as server:
-        await asyncio.to_thread(distill, write(tmp_path, server.base_url, students=[SMALL]))
-        path = write(tmp_path, server.base_url, students=[SMALL], margin=0.05)
-        with pytest.raises(RunChanged, match=r"distill.margin: 0.1 -> 0.05"):
-            await asyncio.to_thread(distill, path)
+def test_a_hopeless_student_takes_a_tenth_of_the_budget_at_most_and_is_told_why(whole: Whole) -> None:
+    asked = Counter(body["model"] for body in whole.bodies)
+    assert asked["hopeless"] <= BUDGET / 10
+    assert "more than a prompt can be expected to mend" in whole.made.students[1].note
 
 
-@pytest.mark.slow
-async def test_the_cost_is_right_to_the_cent(tmp_path: Path) -> None:
-    async with FaultyServer(behave()) as server:
-        made = await asyncio.to_thread(distill, write(tmp_path, server.base_url))
-    assert made.cost is not None
-    asked = [body for body in server.bodies if body["model"] == "frontier" and is_test(body) and is_whole(body)]
+def test_the_cost_is_right_to_the_cent_with_the_providers_cache_in_it(whole: Whole) -> None:
+    assert whole.made.cost is not None
+    asked = [body for body in whole.bodies if body["model"] == "frontier" and is_test(body) and is_whole(body)]
     tokens_in = sum(sum(len(m["content"]) for m in body["messages"]) // 4 for body in asked)
-    assert len(asked) == 300
-    price = PRICES["frontier"]
-    wanted = (tokens_in * price["input"] + 2 * len(asked) * price["output"]) / 1e6 / len(asked) * 1000
-    assert made.cost.usd_per_1000 == pytest.approx(wanted)
-    small = made.students[0]
+    assert len(asked) == 150
+    price, small = PRICES["frontier"], whole.made.students[0]
+    dear = (tokens_in - 8 * len(asked)) * price["input"] + 8 * len(asked) * price["cached"]
+    wanted = (dear + 2 * len(asked) * price["output"]) / 1e6 / len(asked) * 1000
+    assert whole.made.cost.usd_per_1000 == pytest.approx(wanted)
     assert small.cost is not None
     assert small.cost_factor == pytest.approx(wanted / (small.cost.usd_per_1000 or 0))
+    assert small.cost.usd_per_month == pytest.approx(2000 * (small.cost.usd_per_1000 or 0))
+    saved = (wanted - (small.cost.usd_per_1000 or 0)) / 1000
+    assert small.pays_after == pytest.approx(float(whole.made.spent.usd) / saved, abs=1)
+
+
+def test_what_a_student_gets_wrong_can_be_read_row_by_row_and_slice_by_slice(whole: Whole) -> None:
+    hopeless = whole.written["students"][1]
+    row = hopeless["regressions"][0]
+    assert "is about the" in row["inputs"]["text"]
+    assert row["teacher"] == row["expected"] != row["student"]
+    assert hopeless["worse_on"] >= len(hopeless["regressions"])
+    lost = {one["value"] for one in hopeless["slices"] if one["lost"]}
+    assert {one["column"] for one in hopeless["slices"]} == {"expected"}
+    assert "green" in lost
+    assert "expected green" in hopeless["reason"]
+    assert not any(one["lost"] for one in whole.written["students"][0]["slices"])
+
+
+def test_the_ledger_alone_holds_the_result(whole: Whole) -> None:
+    with reading(whole.folder / "runs/tickets") as ledger:
+        events = ledger.events("distilled")
+    assert len(events) == 1
+    assert events[-1].body["students"] == whole.written["students"]
+
+
+def test_the_plan_says_what_would_run_and_what_the_test_can_carry(whole: Whole) -> None:
+    made = plan(whole.folder / "distill.yaml")
+    assert isinstance(made, DistillPlan)
+    spends = {part.name: part.spend.rollouts for part in made.parts}
+    assert spends["the sealed test, set aside"] == 150 * 5
+    assert sum(spends.values()) == made.whole.rollouts == BUDGET
+    assert made.power.n == 150
+    assert made.power.needed == rows_for_margin(0.1, discordance_at(0.8), level=0.05 / 2)
 
 
 def is_test(body: Mapping[str, Any]) -> bool:
@@ -133,9 +195,98 @@ def is_whole(body: Mapping[str, Any]) -> bool:
     return body["messages"][0]["content"] == SEED_PROMPT
 
 
+async def test_the_plan_counts_groups_and_warns_where_they_are_few(tmp_path: Path) -> None:
+    path = write(tmp_path, "http://127.0.0.1:9/v1", margin=0.3)
+    for part in ("train", "val", "test"):
+        told = [json.loads(line) for line in (tmp_path / f"{part}.jsonl").read_text().splitlines()]
+        lines = [json.dumps({**row, "team id": f"{part} {number // 4}"}) for number, row in enumerate(told)]
+        (tmp_path / f"{part}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    document = json.loads(path.read_text())
+    document["data"]["group"] = "team id"
+    path.write_text(json.dumps(document))
+    done = await command("plan", path)
+    assert done.exit_code == 0, done.output
+    assert "38 test groups for a margin of 0.3" in done.output
+
+
+async def test_a_student_whose_endpoint_dies_is_set_aside_and_gone_on_with_later(tmp_path: Path) -> None:
+    good, dead = behave(), {"hopeless": True}
+
+    async def dying(request: web.Request, body: Body) -> web.StreamResponse:
+        count = sum(one["model"] == "hopeless" for one in server.bodies)
+        if body["model"] == "hopeless" and dead["hopeless"] and count > 30:
+            return web.json_response({"error": {"message": "gone"}}, status=500)
+        return await good(request, body)
+
+    async with FaultyServer(dying) as server:
+        path = write(tmp_path, server.base_url, test=60, margin=0.2, budget={"rollouts": 1100})
+        document = json.loads(path.read_text())
+        document["lms"]["openai/hopeless"]["retries"] = 0
+        path.write_text(json.dumps(document))
+        first = await asyncio.to_thread(distill, path)
+        asked = Counter(body["model"] for body in server.bodies)
+        dead["hopeless"] = False
+        second = await asyncio.to_thread(distill, path)
+        later = Counter(body["model"] for body in server.bodies)
+    assert first.unserved == ("openai/hopeless",)
+    assert first.students[0].certificate.outcome == "NON-INFERIOR"
+    assert first.recommendation is not None
+    assert "has not answered 8 calls in a row" in first.students[1].certificate.reason
+    assert second.unserved == ()
+    assert second.students[0].certificate == first.students[0].certificate
+    assert second.students[1].certificate.outcome == "INFERIOR"
+    assert (later["small"], later["frontier"]) == (asked["small"], asked["frontier"])
+
+
+async def test_a_teacher_that_fails_on_many_rows_ends_the_run_until_it_is_mended(tmp_path: Path) -> None:
+    good, broken = behave(), {"frontier": True}
+
+    async def failing(request: web.Request, body: Body) -> web.StreamResponse:
+        if body["model"] == "frontier" and broken["frontier"] and draw("fails", json.dumps(body["messages"])) < 0.5:
+            return web.json_response(completion("", usage=used(10, 0)))
+        return await good(request, body)
+
+    async with FaultyServer(failing) as server:
+        path = write(tmp_path, server.base_url, test=60, margin=0.2, students=[SMALL], budget={"rollouts": 400})
+        for model in (document := json.loads(path.read_text()))["lms"].values():
+            model["retries"] = 0
+        path.write_text(json.dumps(document))
+        with pytest.raises(BaselineFailed, match=r"the teacher has no score on \d+ of \d+ rows"):
+            await asyncio.to_thread(distill, path)
+        broken["frontier"] = False
+        made = await asyncio.to_thread(distill, path)
+    assert made.test is not None
+
+
+async def test_a_student_as_good_as_the_teacher_is_not_searched_and_a_slow_one_is_refused(tmp_path: Path) -> None:
+    good = behave()
+
+    async def swapped(request: web.Request, body: Body) -> web.StreamResponse:
+        return await good(request, {**body, "model": "frontier"})
+
+    async with FaultyServer(swapped) as server:
+        changes = {"students": [SMALL], "max_latency_p95_ms": 0.001, "budget": {"rollouts": 700}}
+        made = await asyncio.to_thread(distill, write(tmp_path, server.base_url, **changes))
+    student = made.students[0]
+    assert "does as well as the teacher" in student.note
+    assert student.candidate.components == made.baseline.components
+    assert sum(body["model"] == "small" for body in server.bodies) == 40 + 150, "before and after are one"
+    assert student.certificate.outcome == "INFERIOR"
+    assert student.too_slow
+    assert "max_latency_p95_ms" in student.reason
+    assert made.recommendation is None
+
+
+async def test_a_run_directory_belongs_to_one_distillation(whole: Whole, tmp_path: Path) -> None:
+    path = write(tmp_path, "http://127.0.0.1:9/v1", margin=0.05, run={"dir": str(whole.folder / "runs/tickets")})
+    with pytest.raises(RunChanged, match=r"distill.margin: 0.1 -> 0.05"):
+        await asyncio.to_thread(distill, path)
+
+
 async def test_the_teacher_can_be_what_counts_as_right(tmp_path: Path) -> None:
     changes = {
         "references": "teacher",
+        "margin": 0.2,
         "repeats": 2,
         "budget": {"rollouts": 4000},
         "students": [{"lm": "openai/small"}],
@@ -165,7 +316,9 @@ async def test_rows_that_cannot_tell_good_from_bad_certify_nobody(tmp_path: Path
         ({"margin": 1.5}, "margin must lie between 0 and 1"),
         ({"students": []}, "students"),
         ({"students": [{"lm": "openai/small"}, {"lm": "openai/small"}]}, "openai/small twice"),
+        ({"students": [SMALL, {**SMALL, "name": "again"}]}, "students.1 is openai/small again"),
         ({"students": [{"lm": "openai/frontier"}]}, "is the teacher's own model"),
+        ({"margin": 0.02}, "not even an identical student"),
         ({"budget": {"rollouts": 500}}, "budget.rollouts is 500"),
         ({"references": "judge"}, "needs a judge as the metric"),
         ({"budget": {"usd": 5}, "students": [{"lm": "ollama/unheard-of"}]}, "price of ollama/unheard-of is not known"),
@@ -190,15 +343,40 @@ async def test_the_command_prints_the_recommendation(tmp_path: Path) -> None:
         assert words in done.output
 
 
-class Done(NamedTuple):
-    exit_code: int | None
-    output: str
+@pytest.mark.slow
+async def test_a_killed_distillation_goes_on_and_pays_for_nothing_twice(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("whole", "killed")]
+    changes = {"test": 60, "margin": 0.2, "budget": {"rollouts": 1100}}
+    async with FaultyServer(behave()) as server:
+        for folder in folders:
+            folder.mkdir()
+        whole = await asyncio.to_thread(distill, write(folders[0], server.base_url, **changes))
+        calls = server.calls
+    async with FaultyServer(behave()) as server:
+        path = write(folders[1], server.base_url, **changes)
+        for kill_at in (calls // 5, calls // 2, calls - 60):
+            run = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", "from promptopt.cli import main; main()", "distill", str(path),
+                stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+            )  # fmt: skip
+            while server.calls < kill_at and run.returncode is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+            os.kill(run.pid, signal.SIGKILL)
+            await run.wait()
+        made = await asyncio.to_thread(distill, path)
+        assert server.calls <= calls + 3 * 8, "only what was in flight is asked again"
+    told = [
+        [(one.name, one.candidate, one.before, one.after, one.certificate) for one in each.students]
+        for each in (whole, made)
+    ]
+    assert told[0] == told[1]
 
 
-async def command(*words: str) -> Done:
-    run = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", "from promptopt.cli import main; main()", *words,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    shown, _ = await run.communicate()
-    return Done(run.returncode, shown.decode())
+@pytest.mark.slow
+async def test_a_cap_on_minutes_leaves_time_for_the_test(tmp_path: Path) -> None:
+    async with FaultyServer(behave(seconds=0.3)) as server:
+        path = write(tmp_path, server.base_url, students=[SMALL], budget={"minutes": 1.5})
+        made = await asyncio.to_thread(distill, path)
+    assert made.students[0].certificate.test is not None
+    assert made.students[0].certificate.missing == 0
+    assert made.seconds < 90

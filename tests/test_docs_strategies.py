@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,10 +15,9 @@ from aiohttp import web
 from promptopt.method import STRATEGIES
 from promptopt.result import rebuild
 from promptopt.testing.faulty import Behaviour, FaultyServer, completion, used
-from world import ANIMALS, answer, draw, team_of, write_job
+from world import ANIMALS, answer, command, draw, team_of, write_job
 
 PAGE = (Path(__file__).parent.parent / "docs" / "strategies.md").read_text(encoding="utf-8")
-COMMAND = "from promptopt.cli import main; main()"
 
 
 def blocks(language: str) -> list[str]:
@@ -55,12 +52,8 @@ async def test_the_page_s_strategy_and_operator_find_a_better_prompt(folder: Pat
     (said,) = (yaml.safe_load(block) for block in blocks("yaml") if "my_search.py" in block)
     async with FaultyServer(ruling()) as server:
         job = write_job(folder, server.base_url, budget={"rollouts": 280}, **said)
-        run = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", COMMAND, "optimize", str(job),
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        )  # fmt: skip
-        shown, _ = await run.communicate()
-    assert run.returncode == 0, shown.decode()
+        done = await command("optimize", job)
+    assert done.exit_code == 0, done.output
     result = rebuild(folder / "runs" / "tickets")
     ran = [told.operator for told in result.steps if told.operator in ("tips", "one_rule")]
     assert set(ran[::2]) == {"one_rule"}

@@ -13,7 +13,8 @@ from promptopt import errors
 PINNED = [
     "LM", "Alignment", "Budget", "Calibration", "Candidate", "ConfigError", "DSPyModule", "DSPyOptimizer", "DataError",
     "Dataset", "Example", "Function", "GepaAdapter", "Judge", "Prompt", "PromptoptError", "Result", "RunError", "Score",
-    "Split", "UserError", "align", "calibrate", "compare", "evaluate", "optimize", "plan",
+    "Split", "UserError", "align", "calibrate", "compare", "distill",
+    "evaluate", "optimize", "plan",
 ]  # fmt: skip
 
 

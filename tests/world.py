@@ -7,12 +7,14 @@ into rules. So a prompt is as good as the rules it states, and every rule can be
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import web
 
@@ -76,8 +78,6 @@ def world(seconds: float = 0.0) -> Behaviour:
     """The endpoint's behaviour; each call lasts about `seconds`, by a hash of what it asks."""
 
     async def behave(_request: web.Request, body: Mapping[str, Any]) -> web.StreamResponse:
-        import asyncio
-
         text = answer(body)
         await asyncio.sleep(2 * seconds * draw("wait", json.dumps(body["messages"])))
         size = sum(len(m["content"]) for m in body["messages"]) // 4
@@ -125,3 +125,20 @@ def same(result: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in result.items() if key not in ("spent", "reasons")} | {
         "test": {k: v for k, v in (result["test"] or {}).items() if k not in ("opening", "alpha", "ci", "detectable")}
     }
+
+
+class Done(NamedTuple):
+    """What a command came to."""
+
+    exit_code: int | None
+    output: str
+
+
+async def command(*words: object) -> Done:
+    """`promptopt` with these words, in a process of its own; what it says goes together."""
+    run = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "from promptopt.cli import main; main()", *map(str, words),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    shown, _ = await run.communicate()
+    return Done(run.returncode, shown.decode())

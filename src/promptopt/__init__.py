@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from promptopt.core.rollout import Score
     from promptopt.core.split import Split
     from promptopt.data import Dataset
+    from promptopt.distill_api import distill
     from promptopt.dspy_optimizer import DSPyOptimizer
     from promptopt.errors import ConfigError, DataError, PromptoptError, RunError, UserError
     from promptopt.judge_api import align, calibrate
@@ -53,6 +54,7 @@ __all__ = [
     "align",
     "calibrate",
     "compare",
+    "distill",
     "evaluate",
     "optimize",
     "plan",
@@ -68,6 +70,7 @@ _HOMES = {
     "core.rollout": ("Score",),
     "core.split": ("Split",),
     "data": ("Dataset",),
+    "distill_api": ("distill",),
     "dspy_optimizer": ("DSPyOptimizer",),
     "errors": ("ConfigError", "DataError", "PromptoptError", "RunError", "UserError"),
     "judges.judge": ("Judge",),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from promptopt.comparison import Evaluation, compare, evaluation
-from promptopt.config import Config, group, load
-from promptopt.config.settings import BudgetSettings, RunSettings, StrategySettings
+from promptopt.config import Config, loaded
+from promptopt.config.distill import DistillConfig, kind_of
+from promptopt.config.settings import RunSettings, StrategySettings
 from promptopt.core.budget import Budget
 from promptopt.core.candidate import Candidate
 from promptopt.core.split import Split, inputs_digest
@@ -23,22 +24,19 @@ from promptopt.job import Job, from_objects
 from promptopt.lm.settings import ModelSettings
 from promptopt.lm.spec import LM
 from promptopt.method import MakeStrategy
-from promptopt.metrics.build import as_metric
-from promptopt.metrics.metric import Metric
+from promptopt.metrics.build import AnyMetric
 from promptopt.metrics.preflight import check_rows
-from promptopt.metrics.python import PythonMetric
 from promptopt.planning import Plan
 from promptopt.planning import plan as plan_job
-from promptopt.programs.program import Program
+from promptopt.programs.program import Program, retrieves
 from promptopt.result import Result, read_result, rebuild
 from promptopt.running import blocking, evaluated, open_ledger, runner_for, shown
 from promptopt.store.run_dir import check_openings, count_opening, locked
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from promptopt.distillation.plan import DistillPlan
 
 __all__ = ["compare", "evaluate", "optimize", "plan"]
-
-AnyMetric = Metric | Callable[..., Any] | str | Mapping[str, Any]
 
 
 def optimize(
@@ -68,7 +66,7 @@ def optimize(
         beside = (data, metric, reflection, budget, strategy, run, lms)
         if any(part is not None for part in beside):
             raise ConfigError("a config says it all: change it, or load it with overrides, in place of other arguments")
-        job = Job.from_config(program if isinstance(program, Config) else load(program))
+        job = Job.from_config(loaded(program, Config))
     else:
         metric = metric if metric is not None else getattr(program, "metric", None)
         if data is None or metric is None or budget is None:
@@ -78,13 +76,12 @@ def optimize(
         job = from_objects(
             program,
             data,
-            as_metric(metric, of_function=getattr(program, "metric_of", PythonMetric)),
-            reflection=LM.of(reflection) if reflection is not None else None,
-            budget=budget if isinstance(budget, Budget) else group(BudgetSettings, budget, "budget").caps,
-            strategy=group(StrategySettings, None if callable(strategy) else strategy, "strategy"),
-            make_strategy=strategy if callable(strategy) else None,
-            run=group(RunSettings, run, "run"),
-            models={name: group(ModelSettings, settings, f"lms.{name}") for name, settings in (lms or {}).items()},
+            metric,
+            reflection=reflection,
+            budget=budget,
+            strategy=strategy,
+            run=run,
+            lms=lms,
         )
     with shown(watch, job.name) as display:
         return optimize_job(job, display)
@@ -95,10 +92,15 @@ def optimize_job(job: Job, watch: Watch) -> Result:
     return blocking(_optimize(job, watch))
 
 
-def plan(config: Config | str | Path) -> Plan:
-    """What a config's run would cost at most and what its test can show. Nothing is spent."""
-    job = Job.from_config(config if isinstance(config, Config) else load(config))
-    return plan_job(job)
+def plan(config: Config | str | Path) -> Plan | DistillPlan:
+    """What a config's run would cost at most and what its test can show, also a distillation's. Nothing is spent."""
+    settings = loaded(config, kind_of(config))
+    if isinstance(settings, DistillConfig):
+        from promptopt.distill_job import distilling
+        from promptopt.distillation.plan import plan as plan_distillation
+
+        return plan_distillation(distilling(settings))
+    return plan_job(Job.from_config(settings))
 
 
 async def _optimize(job: Job, watch: Watch) -> Result:
@@ -133,7 +135,7 @@ def evaluate(
     recommended candidate. What was scored before is read from the evaluations' own ledger, beside the run directory.
     Scoring test rows opens them: it is recorded, and later verdicts on these rows are tested more strictly.
     """
-    job = Job.from_config(config if isinstance(config, Config) else load(config))
+    job = Job.from_config(loaded(config, Config))
     return blocking(_evaluate(job, _candidate(job, candidate), split, watch or Silent()))
 
 
@@ -159,6 +161,8 @@ def _candidate(job: Job, given: Candidate | str | Path | None) -> Candidate:
     if candidate.components.keys() != job.baseline.components.keys():
         have, want = ", ".join(candidate.components), ", ".join(job.baseline.components)
         raise ConfigError(f"the candidate has the components {have}; the program has {want}")
+    if candidate.nearest and not retrieves(job.program):
+        raise ConfigError("the candidate shows each input the demos nearest to it, which only a prompt can do")
     return candidate
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Required, TypedDict, Unpack
 
@@ -17,7 +16,7 @@ from promptopt.core.example import Example, with_ids
 from promptopt.core.plain import plain_value
 from promptopt.core.record import Record, examples_of
 from promptopt.core.split import Split, split
-from promptopt.errors import DataError
+from promptopt.errors import DataError, did_you_mean
 from promptopt.rows import Format, Numbered, Place, Row
 
 if TYPE_CHECKING:
@@ -199,9 +198,8 @@ def _checked(row: Row, roles: _Roles, place: Place, number: int, *, first: bool)
 
 def _no_column(column: str, present: Mapping[str, Any]) -> str:
     lower = {name.lower().strip(): name for name in present}
-    close = get_close_matches(column.lower(), lower, n=1)
-    hint = f" Did you mean {lower[close[0]]!r}?" if close else ""
-    return f"there is no column {column!r}.{hint} There are: {', '.join(present)}"
+    hint = did_you_mean(column.lower(), lower, "", lambda name: repr(lower[name]))
+    return f"there is no column {column!r}.{hint and f' {hint}'} There are: {', '.join(present)}"
 
 
 def _require_distinct(examples: Sequence[Example], numbers: Sequence[int], column: str, place: Place) -> None:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from promptopt.config import load
+from promptopt.config import loaded
 from promptopt.config.distill import DistillConfig
-from promptopt.distill.outcome import Distillation, outcome
-from promptopt.distill.sweep import Sweep
 from promptopt.distill_job import Distilling, distilling
+from promptopt.distillation.binding import bound
+from promptopt.distillation.outcome import Distillation
+from promptopt.distillation.plan import plan
+from promptopt.distillation.sweep import Sweep
+from promptopt.distillation.verdicts import outcome
+from promptopt.distillation.verify import CONFIG_FILE, Claim, Verification, claim
+from promptopt.distillation.verify import verify as run_claim
+from promptopt.errors import BudgetExhausted, RunError
+from promptopt.execute.optimization import TEST_STEP
 from promptopt.execute.progress import Watch
 from promptopt.execute.runner import Halted, Runner
 from promptopt.metrics.metric import Metric
 from promptopt.metrics.preflight import check_rows
-from promptopt.running import blocking, open_ledger, runner_for, shown
+from promptopt.running import blocking, open_ledger, runner_for, seconds_left, shown
+from promptopt.store.ledger import DISTILLED, Ledger
 from promptopt.store.run_dir import RESULT, check_openings, locked, write_json
 
 
@@ -27,11 +38,35 @@ def distill(
     A run directory that holds a distillation of the same config is resumed; a finished one costs nothing. Raises
     UserError before anything is spent, and RunError when the run cannot go on; it can then be resumed.
     """
-    work = distilling(config if isinstance(config, DistillConfig) else load(config, kind=DistillConfig))
-    if run_dir is not None:
-        work = replace(work, job=replace(work.job, directory=Path(run_dir)))
+    work = distilling(loaded(config, DistillConfig), run_dir)
     with shown(watch, work.job.name) as display:
         return distill_job(work, display)
+
+
+def verify(
+    config: DistillConfig | str | Path,
+    run_dir: str | Path | None = None,
+    *,
+    data: str | Path | None = None,
+    student: str | None = None,
+    lm: str | None = None,
+    watch: Watch | None = None,
+) -> Verification:
+    """Test a distillation's certificate again, that of the recommended student or of `student`.
+
+    `data` is a file of fresh rows; without one the test rows are opened once more, at a stricter level. `lm` takes the
+    place of the student's model, such as its next version. Writes verify.json into the run directory. Raises UserError
+    where there is no such certificate, and RunError when it cannot go on; it can then be resumed.
+    """
+    work = distilling(loaded(config, DistillConfig), run_dir)
+    asked = claim(work, data=None if data is None else Path(data), student=student, lm=lm)
+    with shown(watch, work.job.name) as display:
+        return verify_claim(asked, display)
+
+
+def verify_claim(asked: Claim, watch: Watch) -> Verification:
+    """`verify` for a claim that is ready."""
+    return blocking(run_claim(asked, watch))
 
 
 def distill_job(work: Distilling, watch: Watch) -> Distillation:
@@ -41,25 +76,51 @@ def distill_job(work: Distilling, watch: Watch) -> Distillation:
 
 async def _distill(work: Distilling, watch: Watch) -> Distillation:
     job = work.job
-    if work.config.references in ("human", "judge"):
-        await check_rows(job.metric, [*job.split.train, *job.split.val, *job.split.test])
+    planned = plan(work)
+    for warning in (*planned.warnings, *([] if planned.power.enough else [planned.power.sentence])):
+        watch.said(f"warning: {warning}")
+    rows = (row for part in job.split.parts.values() for row in part)
+    await check_rows(job.metric, [row for row in rows if not work.config.taught(row)])
     with locked(job.directory), closing(open_ledger(job, watch)) as ledger:
         check_openings(job.directory)
-        async with runner_for(job, ledger, watch) as runner:
-
-            def runner_with(metric: Metric) -> Runner:
-                return Runner(
-                    replace(runner.bench, metric=metric),
-                    concurrency=job.run.concurrency,
-                    timeout=job.run.rollout_timeout,
-                )
-
-            sweep = Sweep(work, runner_with, ledger, watch)
-            try:
-                found = await sweep.run()
-            except Halted:
-                watch.said("interrupted: run the same command again to go on")
-                raise KeyboardInterrupt from None
-        made = outcome(work, sweep.standings, found, ledger.spent(), ledger.seconds())
-        write_json(job.directory / RESULT, made.to_json())
+        ledger.set_meta(CONFIG_FILE, work.config_file)
+        made = bound(await _run(work, ledger, watch), work, ledger)
+        body = made.to_json()
+        earlier = ledger.events(DISTILLED)
+        if not earlier or _lasting(earlier[-1].body) != _lasting(body):
+            ledger.append(DISTILLED, TEST_STEP, body)
+        write_json(job.directory / RESULT, body)
         return made
+
+
+async def _run(work: Distilling, ledger: Ledger, watch: Watch) -> Distillation:
+    job = work.job
+    async with runner_for(job, ledger, watch) as runner:
+
+        def runner_with(metric: Metric) -> Runner:
+            return Runner(
+                replace(runner.bench, metric=metric),
+                concurrency=job.run.concurrency,
+                timeout=job.run.rollout_timeout,
+            )
+
+        try:
+            async with asyncio.timeout(seconds_left(job, ledger)):
+                sweep = Sweep(work, runner_with, ledger, watch)
+                found = await sweep.run()
+                if outcome(found, ledger.spent(), ledger.seconds()).recommendation is None:
+                    found = await sweep.escalate(found)
+        except Halted:
+            watch.said("interrupted: run the same command again to go on")
+            raise KeyboardInterrupt from None
+        except TimeoutError:
+            raise BudgetExhausted("minutes") from None
+        except RunError:
+            ledger.forget_failures(after_step=-1)
+            raise
+        return outcome(found, ledger.spent(), ledger.seconds())
+
+
+def _lasting(body: Mapping[str, object]) -> str:
+    """All of a result but its spend, which grows with every session."""
+    return json.dumps({name: value for name, value in body.items() if name != "spent"}, sort_keys=True)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from pathlib import Path
 
 from promptopt.config.distill import DistillConfig, StudentSettings
 from promptopt.core.candidate import Candidate
 from promptopt.errors import ConfigError
 from promptopt.job import Job
 from promptopt.lm.pricing import check_model, price, require_price
-from promptopt.metrics.build import judges_in
+from promptopt.lm.provider import LOCAL
+from promptopt.metrics.build import build, judges_in, models_in
+from promptopt.metrics.metric import Metric
 
 _SENTENCE = re.compile(r".+?(?:[.!?:](?=\s|$)|$)", re.DOTALL)
 _FORM = re.compile(r"\b(answer|repl(?:y|ies)|respond|output|return|format|json|only)\b", re.IGNORECASE)
@@ -27,6 +31,7 @@ class Student:
     start: Candidate
     """The teacher's prompt on this model."""
     priced: bool
+    """Whether its tokens have a price; those of a machine of one's own have none unless the user gives it."""
     usd_per_hour: Decimal | None
 
 
@@ -40,16 +45,29 @@ class Distilling:
     students: tuple[Student, ...]
     weak: Candidate
     """The stripped prompt that the teacher must beat."""
+    confidence: Metric | None = None
+    """The judge of a cascade that has one."""
 
     @property
     def teacher(self) -> Student:
         assert self.job.program.lm is not None
-        return _student("teacher", self.job.program.lm.name, self.job.baseline, self.job)
+        return student_of("teacher", self.job.program.lm.name, self.job.baseline, self.job)
+
+    @property
+    def config_file(self) -> str | None:
+        """Where the config stands, seen from the run directory; None where it was spelled in Python."""
+        file = self.config.file
+        return None if file is None else os.path.relpath(file.resolve(), self.job.directory.resolve())
 
 
-def distilling(config: DistillConfig) -> Distilling:
-    """Read the data and check every model. Raises ConfigError and DataError before anything is spent."""
+def distilling(config: DistillConfig, run_dir: str | Path | None = None) -> Distilling:
+    """Read the data and check every model; `run_dir` takes the place of the config's.
+
+    Raises ConfigError and DataError before anything is spent.
+    """
     job = Job.from_config(config)
+    if run_dir is not None:
+        job = replace(job, directory=Path(run_dir))
     try:
         return _distilling(config, job)
     except ConfigError as error:
@@ -70,9 +88,37 @@ def _distilling(config: DistillConfig, job: Job) -> Distilling:
         require_price(lm, settings, job.budget.usd is not None)
         if student.start.settings == {"lm": job.program.lm.name}:
             raise ConfigError(f"students.{number}.lm is the teacher's own model", key="students")
-    keys = {"teacher", "students", "margin", "references", "weak", "repeats"}
+        if twin := next((one for one in students[:number] if one.start.id == student.start.id), None):
+            raise ConfigError(
+                f"students.{number} is {twin.name} again: the same model with the same arguments", key="students"
+            )
+    keys = {"teacher", "students", "margin", "references", "weak", "repeats", "cascade"}
     identity = {**job.identity, "distill": config.model_dump(mode="json", include=keys)}
-    return Distilling(config, replace(job, identity=identity), students, weak(job, config.weak))
+    job = replace(job, identity=identity)
+    return Distilling(config, job, students, weak(job, config.weak), _confidence(config, job))
+
+
+def _confidence(config: DistillConfig, job: Job) -> Metric | None:
+    """The judge of the cascade, checked; None where it has none."""
+    if config.cascade is None:
+        return None
+    own = job.program.lm.args if job.program.lm else {}
+    for number, student in enumerate(config.students):
+        heat = student.lm_args.get("temperature", own.get("temperature"))
+        if config.cascade.judge is None and config.cascade.temperature is None and heat == 0:
+            raise ConfigError(
+                f"students.{number} answers at temperature 0, so its samples would all agree: give cascade.temperature",
+                key="cascade.temperature",
+            )
+    if config.cascade.judge is None:
+        return None
+    judge = build(config.cascade.judge, config.base, key="cascade.judge")
+    if not judges_in(judge):
+        raise ConfigError("cascade.judge is no judge: it asks no model", key="cascade.judge")
+    for lm in models_in(judge):
+        check_model(lm.name, job.settings_of(lm.name))
+        require_price(lm.name, job.settings_of(lm.name), job.budget.usd is not None)
+    return judge
 
 
 def weak(job: Job, said: str | None) -> Candidate:
@@ -101,10 +147,11 @@ def _stripped(text: str) -> str:
 
 
 def _candidate(student: StudentSettings, job: Job) -> Student:
-    start = Candidate(job.baseline.components, job.baseline.demos, {"lm": student.lm, **student.lm_args})
-    return _student(student.name, student.lm, start, job)
+    start = replace(job.baseline, settings={"lm": student.lm, **student.lm_args})
+    return student_of(student.name, student.lm, start, job)
 
 
-def _student(name: str, lm: str, start: Candidate, job: Job) -> Student:
+def student_of(name: str, lm: str, start: Candidate, job: Job) -> Student:
     settings = job.settings_of(lm)
-    return Student(name, lm, start, price(lm, settings) is not None, settings.usd_per_hour)
+    priced = settings.price is not None if lm.startswith(LOCAL) else price(lm, settings) is not None
+    return Student(name, lm, start, priced, settings.usd_per_hour)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from promptopt.config import Config
+from promptopt.config import Config, group
 from promptopt.config.identity import fingerprint
-from promptopt.config.settings import RunSettings, StrategySettings
+from promptopt.config.settings import BudgetSettings, DataSettings, RunSettings, StrategySettings
 from promptopt.core import overlap
 from promptopt.core.budget import Budget
 from promptopt.core.candidate import Candidate, Component, Demo
@@ -28,13 +28,20 @@ from promptopt.lm.pricing import check_model, price, require_price
 from promptopt.lm.settings import ModelSettings
 from promptopt.lm.spec import LM, agreed
 from promptopt.method import STRATEGIES, Known, MakeStrategy, operators_named, strategy_named
-from promptopt.metrics.build import build, models_in
+from promptopt.metrics.build import AnyMetric, as_metric, build, models_in
 from promptopt.metrics.metric import Metric
+from promptopt.metrics.python import PythonMetric
 from promptopt.programs.build import build as build_program
-from promptopt.programs.program import Program
+from promptopt.programs.program import Program, retrieves
 from promptopt.reflect.operator import Operator
 from promptopt.reflect.operators.rewrite import FullRewrite
 from promptopt.reflect.proposer import OPERATORS, USUAL
+
+if TYPE_CHECKING:
+    import dspy  # pyright: ignore[reportMissingTypeStubs]
+
+Words = Mapping[str, Any]
+"""What a group of a config says, from Python."""
 
 MAX_PROMPT_TOKENS = 4000
 """Longest prompt, in estimated tokens, where the strategy names no limit."""
@@ -81,7 +88,7 @@ class Job:
         job = Job(
             name=config.name,
             program=program,
-            split=_split(config),
+            split=split_of(config.data, config.base),
             metric=metric,
             reflection=reflection,
             template=config.reflection.template if config.reflection else None,
@@ -229,6 +236,11 @@ class Job:
                 "strategy.settings are settings of the program's calls, but the program names no model (program.lm)",
                 key="strategy.settings",
             )
+        if "nearest" in (wanted.operators or ()) and not retrieves(self.program):
+            raise ConfigError(
+                "strategy.operators names nearest, which shows each input other demos; only a prompt can do that",
+                key="strategy.operators",
+            )
         for lm in self.lms.values() if "usd" in wanted.objectives else ():
             if price(lm.name, self.settings_of(lm.name)) is None:
                 raise ConfigError(
@@ -253,9 +265,10 @@ class Job:
                 raise ConfigError(f"lms.{name} is not a model of this job. Did you mean {near[0]}?", key=f"lms.{name}")
 
     def _can_use(self, prior: OperatorPrior) -> bool:
-        if prior.name in ("demos", "bootstrap"):
-            labelled = prior.name == "bootstrap" or any(self.labelled.values())
-            return bool(self.program.demo_slots) and labelled and self.strategy.max_demos > 0
+        if prior.name in ("demos", "bootstrap", "nearest"):
+            labelled = prior.name != "demos" or any(self.labelled.values())
+            able = prior.name != "nearest" or retrieves(self.program)
+            return bool(self.program.demo_slots) and labelled and able and self.strategy.max_demos > 0
         return bool(self._texts) and (self.reflection is not None or not prior.asks)
 
     @property
@@ -267,20 +280,26 @@ class Job:
 def from_objects(
     program: Program,
     data: Split,
-    metric: Metric,
+    metric: AnyMetric,
     *,
-    reflection: LM | None,
-    budget: Budget,
-    strategy: StrategySettings,
-    make_strategy: MakeStrategy | None,
-    run: RunSettings,
-    models: Mapping[str, ModelSettings],
+    reflection: LM | str | dspy.BaseLM | None,
+    budget: Budget | Words,
+    strategy: StrategySettings | Words | MakeStrategy | None,
+    run: RunSettings | Words | None,
+    lms: Mapping[str, ModelSettings | Words] | None = None,
 ) -> Job:
-    """The job that Python objects describe. Raises ConfigError for what cannot work."""
+    """The job that Python objects, and words as in YAML, describe. Raises ConfigError for what cannot work."""
+    make_strategy = strategy if callable(strategy) else None
+    strategy = group(StrategySettings, None if callable(strategy) else strategy, "strategy")
+    run = group(RunSettings, run, "run")
+    budget = budget if isinstance(budget, Budget) else group(BudgetSettings, budget, "budget").caps
+    metric = as_metric(metric, of_function=getattr(program, "metric_of", PythonMetric))
+    reflection = None if reflection is None else LM.of(reflection)
     if not _caps(budget):
         raise ConfigError("budget needs at least one cap: rollouts, calls, tokens, usd or minutes", key="budget")
     _check_split(data)
-    known = _models(program, metric, reflection, models)
+    said = {name: group(ModelSettings, settings, f"lms.{name}") for name, settings in (lms or {}).items()}
+    known = _models(program, metric, reflection, said)
     texts = {component.name: [component.text, component.optimize] for component in program.components}
     identity = {
         "program": {"fingerprint": program.fingerprint, "components": texts},
@@ -335,13 +354,13 @@ def _caps(budget: Budget) -> dict[str, Any]:
     return {name: cap for name, cap in caps.items() if cap is not None}
 
 
-def _split(config: Config) -> Split:
-    data = config.data
+def split_of(data: DataSettings, base: Path) -> Split:
+    """The rows that a config's `data` names. Raises DataError for files that cannot be read or split."""
     columns: Columns = {"inputs": data.inputs, "expected": data.expected, "id": data.id, "group": data.group}
     if data.path is not None and data.split is not None:
-        rows = Dataset.read(config.resolve(data.path), **columns)
+        rows = Dataset.read(base / data.path, **columns)
         sizes = data.split
         return split(rows.examples, train=sizes.train, val=sizes.val, test=sizes.test, seed=sizes.seed)
     files = [path for path in (data.train, data.val, data.test) if path is not None]
-    parts: Sequence[Dataset] = [Dataset.read(config.resolve(path), **columns) for path in files]
+    parts: Sequence[Dataset] = [Dataset.read(base / path, **columns) for path in files]
     return given(*(part.examples for part in parts), names=files)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from heapq import nlargest
 from itertools import count, product
@@ -17,7 +17,7 @@ from promptopt.job import Job
 from promptopt.judges.asking import Asking
 from promptopt.lm.message import Request
 from promptopt.lm.pricing import worst_case
-from promptopt.metrics.build import judges_in
+from promptopt.metrics.build import judges_in, unforeseen
 
 BYTES_OF_A_TOKEN = 4
 """How long a judge's view of one output token is taken to be."""
@@ -66,18 +66,15 @@ def plan(job: Job) -> Plan:
     split = job.split
     baseline = spend_on(job, job.baseline, split.val)
     strategy = job.strategy_for_search()
-    longest = nlargest(
-        LONGEST, (*split.train, *split.val), key=lambda row: sum(map(len, map(str, row.inputs.values())))
-    )
     variants = _variants(job)
-    rollout = dearest(_rollout(job, variant, example) for variant in variants for example in longest)
-    step = rollout.times(strategy.start_cost + len(split.val)) + _reflection(job)
+    rollout = dearest_rollout(job, variants)
+    step = rollout.times(strategy.start_cost + len(split.val)) + reflection_spend(job)
     share = dearest(sealed_share(job, variant, None) for variant in variants)
     groups = len({example.group or example.id for example in split.test})
     made = Plan(
         rows={name: len(part) for name, part in split.parts.items()},
         duplicates=split.duplicates,
-        warnings=split.warnings,
+        warnings=(*split.warnings, *uncounted(job)),
         baseline=baseline,
         step=step,
         test=share,
@@ -100,6 +97,15 @@ def sealed_share(job: Job, best: Candidate, rollout: Spend | None) -> Spend:
     return spend_on(job, job.baseline, job.split.test) + spend_on(job, best, job.split.test)
 
 
+def uncounted(job: Job) -> Iterator[str]:
+    """What the figures leave out, as sentences."""
+    if asked := ", ".join(dict.fromkeys(lm.name for lm in unforeseen(job.metric))):
+        yield (
+            f"the metric asks {asked} as often as its own code likes: those calls are not in the figures, though every "
+            "cap counts them"
+        )
+
+
 def dearest(spends: Iterable[Spend]) -> Spend:
     """The largest of each figure."""
     rows = list(spends)
@@ -112,6 +118,13 @@ def dearest(spends: Iterable[Spend]) -> Spend:
     )
 
 
+def dearest_rollout(job: Job, candidates: Iterable[Candidate]) -> Spend:
+    """The dearest that a search of these candidates' kind may run, at the worst."""
+    rows = (*job.split.train, *job.split.val)
+    longest = nlargest(LONGEST, rows, key=lambda row: sum(map(len, map(str, row.inputs.values()))))
+    return dearest(_rollout(job, candidate, row) for candidate in candidates for row in longest)
+
+
 def spend_on(job: Job, candidate: Candidate, rows: Iterable[Example]) -> Spend:
     """What a candidate's rollouts on `rows` cost at the worst, each call tried once."""
     return sum((_rollout(job, candidate, example) for example in rows), Spend())
@@ -122,7 +135,7 @@ def _variants(job: Job) -> list[Candidate]:
     costly = {name: values for name, values in job.searched.items() if name in ("lm", *OUTPUT_LIMITS)}
     every = (zip(costly, values, strict=True) for values in product(*costly.values()))
     said = ({name: value for name, value in pairs if value is not None} for pairs in every)
-    return [Candidate(job.baseline.components, job.baseline.demos, settings) for settings in said]
+    return [replace(job.baseline, settings=settings) for settings in said]
 
 
 def _rollout(job: Job, candidate: Candidate, example: Example) -> Spend:
@@ -152,7 +165,8 @@ def _judgement(judge: Asking, example: Example, output: str) -> list[Request]:
         raise DataError(f"{error}. Nothing was spent.") from error
 
 
-def _reflection(job: Job) -> Spend:
+def reflection_spend(job: Job) -> Spend:
+    """One request to the reflection model at the worst."""
     if job.reflection is None:
         return Spend()
     request = Request(job.reflection.name, ({"role": "user", "content": "x" * REFLECTION_BYTES},), job.reflection.args)
@@ -164,7 +178,7 @@ def _whole(job: Job, rollout: Spend, share: Spend) -> Spend:
     searched = max(0, (caps.rollouts or 0) - share.rollouts)
     steps = searched // max(1, min(job.strategy.block, len(job.split.val)))
     side_by_side = max((prior.calls for prior in job.priors if prior.asks), default=0)
-    free = rollout.times(searched) + _reflection(job).times(steps * side_by_side) + share
+    free = rollout.times(searched) + reflection_spend(job).times(steps * side_by_side) + share
     return Spend(
         rollouts=caps.rollouts or 0,
         calls=caps.calls or free.calls,

@@ -118,7 +118,6 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """The contract of result.json."""
-        spent = {name: getattr(self.spent, name) for name in ("rollouts", "calls", "cached", "tokens_in", "tokens_out")}
         return {
             "verdict": self.verdict,
             "reasons": list(self.reasons),
@@ -128,7 +127,7 @@ class Result:
             "best": describe(self.best),
             "val": self.val,
             "test": self.test,
-            "spent": {**spent, "usd": float(self.spent.usd), "seconds": round(self.seconds, 1)},
+            "spent": spent_json(self.spent, self.seconds),
             "refused": dict(sorted(self.state.refused.items())),
             "candidates": len(self.state.candidates),
             "front": [
@@ -267,6 +266,13 @@ def _judged(ledger: Ledger, opened: Mapping[str, Any], seed: int) -> Verdict:
 def describe(candidate: Candidate) -> dict[str, Any]:
     """A candidate as result.json shows it."""
     return {"id": candidate.id, **candidate.to_json(), "prompt_tokens": prompt_tokens(candidate)}
+
+
+def spent_json(spent: Spend, seconds: float) -> dict[str, Any]:
+    """What a run has cost as result.json shows it."""
+    names = ("rollouts", "calls", "cached", "tokens_in", "tokens_out")
+    counts = {name: getattr(spent, name) for name in names}
+    return {**counts, "usd": float(spent.usd), "seconds": round(seconds, 1)}
 
 
 def versions() -> dict[str, str]:

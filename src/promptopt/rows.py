@@ -11,13 +11,12 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
-from promptopt.errors import DataError
+from promptopt.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas  # pyright: ignore[reportMissingTypeStubs]
@@ -53,7 +52,7 @@ class Format:
         if path.is_dir():
             raise place.error("this is a directory. Name a file in it.")
         if not path.exists():
-            raise place.error(f"there is no such file.{_similar_file(path)}")
+            raise place.error(f"there is no such file. {_similar_file(path)}")
         if path.stat().st_size == 0:
             raise place.error(f"the file is empty. {_UNSPENT}")
         return self.rows(path, place), place
@@ -214,5 +213,4 @@ def _require_distinct(names: Sequence[str], place: Place) -> None:
 
 def _similar_file(path: Path) -> str:
     names = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-    close = get_close_matches(path.name, names, n=1)
-    return f" Did you mean {path.with_name(close[0])}?" if close else " Check the path."
+    return did_you_mean(path.name, names, "Check the path.", path.with_name)

@@ -64,6 +64,14 @@ def test_a_price_is_never_below_litellms_own_reckoning(model: str) -> None:
     assert float(spend(price(model, PLAIN, 1000), 1000, 500).usd) >= (cost_in + cost_out) * (1 - 1e-9)
 
 
+def test_input_from_the_providers_cache_costs_what_the_provider_takes_for_it() -> None:
+    listed, own = price("openai/gpt-4o", PLAIN), CUSTOM.model_copy(update={"cached": Decimal("0.1")})
+    cached = load_litellm().model_cost["gpt-4o"]["cache_read_input_token_cost"]
+    assert float(spend(listed, 1000, 0, cached_in=1000).usd) == pytest.approx(1000 * cached)
+    assert spend(own, 1000, 0, cached_in=400).usd == (600 * own.input + 400 * Decimal("0.1")) / 1_000_000
+    assert spend(CUSTOM, 1000, 0, cached_in=400).usd == spend(CUSTOM, 1000, 0).usd
+
+
 def test_an_unpriced_model_under_a_dollar_cap_is_an_error_that_says_what_to_write() -> None:
     with pytest.raises(ConfigError, match=r"lms\.openai/nobody-lists-this\.price"):
         require_price("openai/nobody-lists-this", PLAIN, capped=True)

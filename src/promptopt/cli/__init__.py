@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -30,8 +29,8 @@ from promptopt.cli.command import (
     write,
 )
 from promptopt.cli.distill import distill
+from promptopt.cli.export import export
 from promptopt.cli.judge import judges
-from promptopt.errors import UserError
 
 app = typer.Typer(
     help="Searches for better prompts under hard budgets, and proves on unseen rows that they are better.",
@@ -94,10 +93,10 @@ command(app, "distill")(distill)
 def plan(config: ConfigFile, set_: Overrides = None) -> None:
     """Say what a run would do and spend at most, and what its test can show. Spends nothing."""
     from promptopt import api
-    from promptopt.config import Config
+    from promptopt.config.distill import kind_of
     from promptopt.report import tables
 
-    with opened(config, set_, Config) as settings:
+    with opened(config, set_, kind_of(config)) as settings:
         made = api.plan(settings)
     console().print(tables.plan(made))
 
@@ -137,17 +136,28 @@ def compare(run_a: RunDir, run_b: RunDir) -> None:
 def report(
     run_dir: RunDir,
     json_: Annotated[bool, typer.Option("--json", help="As in result.json.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it as one HTML page.", show_default=False)
+    ] = None,
 ) -> None:
     """Say what happened in a run, also while it is at work; rebuilt from its ledger."""
     from promptopt.report import terminal
-    from promptopt.report.folder import condition_of
-    from promptopt.result import rebuild
+    from promptopt.report.distillation import distillation
+    from promptopt.report.folder import condition_of, look_into
+    from promptopt.result import Result
 
-    result = rebuild(run_dir)
+    found = look_into(run_dir)
+    condition = condition_of(found)
+    if html is not None:
+        from promptopt.report.html import page
+
+        write(html, page(found, condition))
+        tell(f"written to {html}")
     if json_:
-        print(json.dumps(result.to_json(), indent=2))
-    else:
-        console().print(terminal.report(result, condition_of(result)))
+        print(json.dumps(found.to_json(), indent=2))
+    elif html is None:
+        shown = terminal.report(found, condition) if isinstance(found, Result) else distillation(found, condition)
+        console().print(shown)
 
 
 @command(app, "runs")
@@ -165,59 +175,7 @@ def runs(
         tell(f"there are no runs below {folder}")
 
 
-@command(app, "export")
-def export(
-    run_dir: RunDir,
-    format_: Annotated[
-        Literal["text", "json", "dspy", "optuna"],
-        typer.Option(
-            "--format",
-            help="For people, for programs, as the state that a DSPy module loads, or a joint search's trials as an "
-            "Optuna study in a new SQLite file (--out study.db).",
-        ),
-    ] = "text",
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "--out", help="Write to this file, in place of standard output.", show_default=False),
-    ] = None,
-    candidate: Annotated[
-        str,
-        typer.Option(
-            help="recommended: the new prompt on PROMOTE, else the current one; best: the champion of val; baseline; "
-            "or a candidate's id."
-        ),
-    ] = "recommended",
-) -> None:
-    """Print the prompt that a run recommends. On a screen or in a pipe it is cleaned of terminal controls."""
-    from promptopt.report.export import as_dspy, as_json, as_text
-    from promptopt.report.figures import clean
-    from promptopt.result import rebuild
-
-    if format_ == "optuna":
-        _export_study(run_dir, output)
-        return
-    result = rebuild(run_dir)
-    chosen = result.candidate(candidate)
-    if candidate == "recommended" and chosen.id == result.baseline.id:
-        tell(f"{result.verdict}: this is the current prompt; --candidate best takes the champion of val")
-    text = {"text": as_text, "json": as_json, "dspy": partial(as_dspy, run_dir)}[format_](chosen)
-    if format_ == "dspy" and chosen.settings:
-        said = ", ".join(f"{name}={value}" for name, value in chosen.settings.items())
-        tell(f"settings found: {said}. They are in the file where your code makes the dspy.LM; else give them to yours")
-    if output is not None:
-        write(output, text)
-        tell(f"written to {output}")
-    else:
-        print(clean(text))
-
-
-def _export_study(run_dir: Path, output: Path | None) -> None:
-    from promptopt.report.study import export_study
-
-    if output is None:
-        raise UserError("--format optuna writes a SQLite file: name a new one with --out study.db")
-    trials = export_study(run_dir, output)
-    tell(f"{trials} trials written to {output}; optuna-dashboard sqlite:///{output} shows them")
+command(app, "export")(export)
 
 
 @command(app, "init")

@@ -81,15 +81,15 @@ def watched(name: str) -> Generator[Watch]:
         yield watch
 
 
-def fetch_models(job: Job) -> None:
-    """Pull what `job` needs and this machine lacks, so that a run does not begin with an hour's silence."""
+def fetch_models(job: Job, *others: str) -> None:
+    """Pull what `job` and `others` need and this machine lacks, so that a run does not begin with an hour's silence."""
     from promptopt.lm.provider import LOCAL
     from promptopt.lm.pull import pulled
     from promptopt.report.progress import pull_shown
 
-    for lm in job.lms.values():
-        if lm.name.startswith(LOCAL) and pulled(lm.name) is None:
-            pull_shown(lm.name)
+    for name in dict.fromkeys([*(lm.name for lm in job.lms.values()), *others]):
+        if name.startswith(LOCAL) and pulled(name) is None:
+            pull_shown(name)
 
 
 def write(path: Path, text: str) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from promptopt.config.settings import Config, LmArgs, Settings, Text
+from promptopt.config.document import read
+from promptopt.config.settings import Config, LmArgs, Metric, Settings, Text
+from promptopt.core.example import Example
 
 
 def _different(students: list[StudentSettings]) -> list[StudentSettings]:
@@ -42,6 +45,30 @@ class TrafficSettings(Settings):
     requests_per_month: int = Field(gt=0)
 
 
+class CascadeSettings(Settings):
+    """A student that answers where it is sure, and the teacher behind it; see `distill.escalation`."""
+
+    confidence: Literal["self_consistency", "judge"] = "self_consistency"
+    """How sure it is: the share of its samples that agree, or what a judge thinks of its answer."""
+    samples: int = Field(default=3, ge=2, le=20)
+    """How often the student answers each request, its own answer included."""
+    temperature: float | None = Field(default=0.7, gt=0)
+    """Of the samples beside its own answer, which would all be the same at 0; null: as its lm_args say."""
+    judge: Metric | None = None
+    """The judge, for confidence: judge. It is shown no right answers."""
+
+    @property
+    def calls(self) -> int:
+        """How often the student answers a request."""
+        return 1 if self.confidence == "judge" else self.samples
+
+    @model_validator(mode="after")
+    def _has_its_judge(self) -> CascadeSettings:
+        if (self.confidence == "judge") != (self.judge is not None):
+            raise ValueError("takes a judge: with confidence: judge, and with no other")
+        return self
+
+
 class DistillConfig(Config):
     """Moves a program from the teacher to the cheapest student that does the job as well."""
 
@@ -59,7 +86,15 @@ class DistillConfig(Config):
     traffic: TrafficSettings | None = None
     """For the saving a month."""
     max_latency_p95_ms: float | None = Field(default=None, gt=0)
-    """A student whose slowest twentieth of requests takes longer than this is not recommended."""
+    """A student whose slowest twentieth of requests takes longer than this is INFERIOR, however well it answers."""
+    slices: list[Text] = Field(default_factory=list[Text])
+    """Columns by whose values the test is looked at besides; the right answer and the group need not be named."""
+    cascade: CascadeSettings | None = None
+    """Where no student holds alone: one that asks the teacher where it is unsure; null: none."""
+
+    def taught(self, row: Example) -> bool:
+        """Whether the teacher's output is what counts as right on `row`."""
+        return self.references == "teacher" or (self.references == "mixed" and row.expected is None)
 
     @model_validator(mode="before")
     @classmethod
@@ -79,3 +114,10 @@ class DistillConfig(Config):
         if isinstance(margin, int | float) and not isinstance(margin, bool) and not 0 < margin < 1:
             raise ValueError(f"must lie between 0 and 1: it is the quality that may be lost, not {margin}")
         return margin
+
+
+def kind_of(config: Config | str | Path) -> type[Config]:
+    """What a config is, or that in a file: DistillConfig where it names students. Raises ConfigError."""
+    if isinstance(config, Config):
+        return type(config)
+    return DistillConfig if "students" in read(Path(config)).values else Config

@@ -123,7 +123,7 @@ class _Loader(yaml.SafeLoader):
 for _name, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]{1,18}|0x[0-9a-fA-F]{1,15}", list("-+0123456789")),
+    ("int", r"[-+]?(?:[0-9]{1,18}|[0-9]{1,3}(?:_[0-9]{3}){1,5})|0x[0-9a-fA-F]{1,15}", list("-+0123456789")),
     ("float", r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?", list("-+.0123456789")),
     ("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", list("-+.")),
 ):

@@ -336,6 +336,12 @@ class FileSettings(Settings):
         """The folder that relative paths start from."""
         return self._base
 
+    @property
+    def file(self) -> Path | None:
+        """The file that they were read from; None where they were spelled in Python."""
+        path = Path(self._document.source)
+        return path if path.is_file() else None
+
     def resolve(self, path: str) -> Path:
         """Where a path of this config is on disk."""
         return self._base / path

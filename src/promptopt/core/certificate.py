@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 
 from promptopt.core.guard import MIN_GROUPS
-from promptopt.core.sealed import Pair
+from promptopt.core.sealed import Pair, group_labels, level_of
+from promptopt.stats.clustered import group_means
 from promptopt.stats.multiple import holm
 from promptopt.stats.noninferiority import (
     LEVEL,
@@ -66,17 +67,28 @@ class Assay:
 
 def assay(pairs: Sequence[Pair], *, binary: bool, seed: int = 0) -> Assay | None:
     """The teacher (`best`) against the stripped prompt (`baseline`); None when no row has both scores."""
-    both = [(one.baseline, one.best) for one in pairs if one.baseline is not None and one.best is not None]
-    if not both:
+    known = [both for pair in pairs if (both := pair.scores)]
+    if not known:
         return None
-    weak, teacher = [one[0] for one in both], [one[1] for one in both]
-    differences = [after - before for before, after in both]
-    if binary and {*weak, *teacher} <= {0.0, 1.0}:
+    weak, teacher = (math.fsum(scores) / len(known) for scores in zip(*known, strict=True))
+    return Assay(teacher, weak, p=lead_p(pairs, binary=binary, seed=seed))
+
+
+def lead_p(pairs: Sequence[Pair], *, binary: bool, seed: int = 0) -> float:
+    """One-sided p value of "`best` does no better than `baseline`"; 1.0 when no row has both scores."""
+    known = [(pair, both) for pair in pairs if (both := pair.scores)]
+    if not known:
+        return 1.0
+    old, new = ([both[arm] for _, both in known] for arm in (0, 1))
+    labels = group_labels([pair for pair, _ in known])
+    if labels is not None:
+        old, new = group_means(old, labels).tolist(), group_means(new, labels).tolist()
+    differences = [after - before for before, after in zip(old, new, strict=True)]
+    if binary and {*old, *new} <= {0.0, 1.0}:
         p = mcnemar_mid_p(sum(d > 0 for d in differences), sum(d < 0 for d in differences))
     else:
         p = sign_flip_p(differences, np.random.default_rng(seed))
-    means = math.fsum(teacher) / len(both), math.fsum(weak) / len(both)
-    return Assay(*means, p=p / 2 if means[0] > means[1] else 1 - p / 2)
+    return p / 2 if math.fsum(differences) > 0 else 1 - p / 2
 
 
 def certify(
@@ -90,43 +102,38 @@ def certify(
 ) -> dict[str, Certificate]:
     """A certificate for each student, by name; in a pair `baseline` is the teacher's score and `best` the student's.
 
-    `sensitive` says whether the assay holds. The k-th opening of the same rows is tested at 0.05 / 2ᵏ⁻¹.
+    `sensitive` says whether the assay holds. The k-th opening of the same rows is tested at 0.05 / 2ᵏ⁻¹. A student that
+    no row could be compared on counts in the correction: it might be tested later.
     """
-    level = LEVEL / 2 ** (opening - 1)
+    level = level_of(opening)
     tests = {name: _test(pairs, margin, binary, level, seed) for name, pairs in students.items()}
-    known = [name for name, test in tests.items() if test is not None]
-    corrected = dict(zip(known, holm([_p(tests[name]) for name in known]), strict=True))
+    corrected = holm([1.0 if test is None else test.p for test in tests.values()])
     return {
-        name: _certificate(pairs, tests[name], corrected.get(name), level, sensitive)
-        for name, pairs in students.items()
+        name: _certificate(students[name], test, p, level, sensitive)
+        for (name, test), p in zip(tests.items(), corrected, strict=True)
     }
 
 
-def _p(test: NonInferiority | None) -> float:
-    return 1.0 if test is None else test.p
-
-
 def _test(pairs: Sequence[Pair], margin: float, binary: bool, level: float, seed: int) -> NonInferiority | None:
-    rows = [(one.baseline, one.best, one.group) for one in pairs if one.baseline is not None and one.best is not None]
-    if not rows:
+    known = [(pair, both) for pair in pairs if (both := pair.scores)]
+    if not known:
         return None
-    teacher, student = [row[0] for row in rows], [row[1] for row in rows]
-    labels = [f"row {number}" if row[2] is None else f"group {row[2]}" for number, row in enumerate(rows)]
+    teacher, student = ([both[arm] for _, both in known] for arm in (0, 1))
     rng = np.random.default_rng(seed)
-    if len(set(labels)) < len(labels):
+    if labels := group_labels([pair for pair, _ in known]):
         return noninferiority_of_groups(student, teacher, labels, margin, rng, level=level)
-    differences = [after - before for before, after, _ in rows]
+    differences = [after - before for before, after in zip(teacher, student, strict=True)]
     if binary and {*teacher, *student} <= {0.0, 1.0}:
         wins, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
-        return noninferiority_of_counts(wins, losses, len(rows), margin, level=level)
+        return noninferiority_of_counts(wins, losses, len(known), margin, level=level)
     return noninferiority_of_scores(differences, margin, rng, level=level)
 
 
 def _certificate(
-    pairs: Sequence[Pair], test: NonInferiority | None, p: float | None, level: float, sensitive: bool
+    pairs: Sequence[Pair], test: NonInferiority | None, p: float, level: float, sensitive: bool
 ) -> Certificate:
-    missing = sum(one.baseline is None or one.best is None for one in pairs)
-    if test is None or p is None:
+    missing = sum(pair.scores is None for pair in pairs)
+    if test is None:
         return Certificate("INCONCLUSIVE", "No row has a score of both models.", None, None, missing, None)
     grouped = test.n < len(pairs) - missing
     objection = _objection(test, missing / len(pairs), grouped, sensitive)
@@ -135,7 +142,9 @@ def _certificate(
     units = "groups" if grouped else "rows"
     seen = f"difference {test.diff:+.3f}, {100 * (1 - 2 * level):.4g} % interval {test.ci[0]:+.3f} to {test.ci[1]:+.3f}"
     if p <= level:
-        return Certificate("NON-INFERIOR", f"Quality held within {test.margin:g} ({seen}).", p, test, missing, None)
+        better = " It does better than the teacher." if test.ci[0] > 0 else ""
+        why = f"Quality held within {test.margin:g} ({seen}).{better}"
+        return Certificate("NON-INFERIOR", why, p, test, missing, None)
     if test.p_inferior <= level:
         return Certificate("INFERIOR", f"It loses more than {test.margin:g} ({seen}).", p, test, missing, None)
     needed = _needed(test)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
@@ -91,6 +91,20 @@ class Turn:
     finish_reason: str = "stop"
     component: str = ""
     """The component whose text shaped this call, where the program knows it."""
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    """What the reply asks for, as OpenAI spells it."""
+    tools: tuple[Mapping[str, Any], ...] = ()
+    """The tools that the model was offered."""
+
+    def to_json(self) -> list[Any]:
+        plain = [list(self.messages), self.reply, self.finish_reason, self.component]
+        return [*plain, list(self.tool_calls), list(self.tools)] if self.tool_calls or self.tools else plain
+
+    @staticmethod
+    def from_json(body: Sequence[Any]) -> Turn:
+        """Read back what `to_json` wrote."""
+        messages, reply, finish_reason, component, *tools = body
+        return Turn(tuple(messages), reply, finish_reason, component, *map(tuple, tools))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +161,7 @@ class Rollout:
             "example_id": self.example_id,
             "sample": self.sample,
             "output": self.output,
-            "trace": [[list(turn.messages), turn.reply, turn.finish_reason, turn.component] for turn in self.trace],
+            "trace": [turn.to_json() for turn in self.trace],
             "invocations": [invocation.to_json() for invocation in self.invocations],
             "own": None if self.own is None else self.own.to_json(),
             "score": None if self.score is None else self.score.to_json(),
@@ -160,11 +174,20 @@ class Rollout:
     def from_json(body: Mapping[str, Any]) -> Rollout:
         """Read back what `to_json` wrote."""
         fields = dict(body)
-        fields["trace"] = tuple(Turn(tuple(messages), *rest) for messages, *rest in body["trace"])
+        fields["trace"] = tuple(map(Turn.from_json, body["trace"]))
         fields["invocations"] = tuple(Invocation(**one) for one in body["invocations"])
         fields |= {name: Score(*said) if (said := body.get(name)) else None for name in ("own", "score")}
         fields["failure"] = None if body["failure"] is None else Failure(**body["failure"])
         return Rollout(**fields)
+
+
+def exchanges(trace: Sequence[Turn]) -> tuple[Turn, ...]:
+    """The calls that no later call goes on from or repeats: each holds the whole exchange that led to it."""
+
+    def goes_on(turn: Turn, later: Sequence[Turn]) -> bool:
+        return any(other.messages[: len(turn.messages)] == turn.messages for other in later)
+
+    return tuple(turn for number, turn in enumerate(trace) if not goes_on(turn, trace[number + 1 :]))
 
 
 def values(rollouts: Iterable[Rollout]) -> dict[str, float | None]:

@@ -50,6 +50,11 @@ class Pair:
     best: float | None
     group: str | None = None
 
+    @property
+    def scores(self) -> tuple[float, float] | None:
+        """Both scores, or None where one is missing."""
+        return None if self.baseline is None or self.best is None else (self.baseline, self.best)
+
 
 @dataclass(frozen=True, slots=True)
 class TestResult:
@@ -132,11 +137,11 @@ def measure(
     """
     pairs = sorted(pairs, key=lambda pair: pair.example_id)
     _check(pairs)
-    alpha, groups = level_of(opening), _groups(pairs)
+    alpha, groups = level_of(opening), group_labels(pairs)
     rows = [
-        (pair.baseline, pair.best, group, (people or {}).get(pair.example_id))
+        (*scores, group, (people or {}).get(pair.example_id))
         for pair, group in zip(pairs, groups or [""] * len(pairs), strict=True)
-        if pair.baseline is not None and pair.best is not None
+        if (scores := pair.scores)
     ]
     if not rows:
         return None
@@ -268,7 +273,7 @@ def _spread(differences: list[float]) -> float:
     return min(1.0, math.sqrt((squares + SPREAD**2) / len(differences)))
 
 
-def _groups(pairs: Sequence[Pair]) -> list[str] | None:
+def group_labels(pairs: Sequence[Pair]) -> list[str] | None:
     """Each row's group, a group of its own where it names none; None when no two rows share one."""
     labels = [f"row {pair.example_id}" if pair.group is None else f"group {pair.group}" for pair in pairs]
     return labels if len(set(labels)) < len(labels) else None

@@ -59,7 +59,7 @@ class Optimization:
         self._clock: asyncio.TimerHandle | None = None
         self._shares: dict[str, Spend] = {}
         foreseen = self.job.program.preview(self.job.baseline, self.job.split.train[0]) is not None
-        self._unknown_calls = not foreseen or unforeseen(self.job.metric)
+        self._unknown_calls = not foreseen or bool(unforeseen(self.job.metric))
         """Whether nobody can say in advance what a rollout will call."""
 
     async def run(self) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -23,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from promptopt.errors import ConfigError
+from promptopt.errors import ConfigError, did_you_mean
 
 UserFunction = Callable[..., Any]
 
@@ -155,8 +154,7 @@ def _function(module: ModuleType, name: str, path: str) -> UserFunction:
     if found is not None:
         raise ConfigError(f"{path!r}: {name} is not a function but {type(found).__name__}")
     functions = [known for known, value in vars(module).items() if callable(value) and not known.startswith("_")]
-    near = difflib.get_close_matches(name, functions, n=1)
-    hint = f"Did you mean {near[0]}?" if near else f"It has {', '.join(functions) or 'no functions'}."
+    hint = did_you_mean(name, functions, f"It has {', '.join(functions) or 'no functions'}.")
     raise ConfigError(f"{path!r}: there is no function {name}. {hint}")
 
 

@@ -64,6 +64,7 @@ async def attempt(
         true.usd,
         time.monotonic() - began,
         _plain(choice.message),
+        printable(str(getattr(response, "model", None) or "")),
     ), true
 
 
@@ -118,16 +119,24 @@ def _cost(response: Any, said: str | Trouble, request: Request, settings: ModelS
     usage = getattr(response, "usage", None)
     counts = [getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens", "total_tokens")]
     tokens_in, tokens_out, total = (min(n, MOST_TOKENS) if isinstance(n, int) and n > 0 else 0 for n in counts)
+    cached = min(tokens_in, _cached(usage))
     if tokens_in == 0:
         tokens_in, tokens_out = worst.tokens_in, max(tokens_out, worst.tokens_out)
     tokens_out = max(tokens_out, total - tokens_in)
     if tokens_out <= 0 and not isinstance(said, Trouble):
         tokens_out = worst.tokens_out
-    true = pricing.spend(pricing.price(request.model, settings, tokens_in), tokens_in, tokens_out)
+    price = pricing.price(request.model, settings, tokens_in)
+    true = pricing.spend(price, tokens_in, tokens_out, cached)
     reckoned = getattr(response, "_hidden_params", {}).get("response_cost")
     if settings.price is None and reckoned:
         return replace(true, usd=max(true.usd, Decimal(str(reckoned))))
     return true
+
+
+def _cached(usage: Any) -> int:
+    """Input tokens that the provider had in its cache, as far as it says so."""
+    said = getattr(getattr(usage, "prompt_tokens_details", None), "cached_tokens", None)
+    return said if isinstance(said, int) and said > 0 else 0
 
 
 def _plain(message: Any) -> dict[str, Any]:

@@ -6,11 +6,10 @@ carry the same bytes. A wheel is data here: it is never installed and never impo
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from promptopt.errors import ConfigError
+from promptopt.errors import ConfigError, did_you_mean
 
 LICENCE = "Apache-2.0"
 """Of every model here."""
@@ -50,9 +49,8 @@ def local_model(name: str) -> LocalModel:
         if model.name == bare:
             return model
     names = [model.name for model in CATALOGUE]
-    near = difflib.get_close_matches(bare, names, 1)
-    hint = f" Did you mean local/{near[0]}?" if near else ""
-    raise ConfigError(f"local/{bare} is not a local model.{hint} There are: {', '.join(names)}.")
+    hint = did_you_mean(bare, names, "", "local/{}".format)
+    raise ConfigError(f"local/{bare} is not a local model.{hint and f' {hint}'} There are: {', '.join(names)}.")
 
 
 def _pieces(package: str, version: str, piece: int, total: int) -> Iterator[Wheel]:

@@ -43,11 +43,13 @@ class Health:
         if refused or failure.kind == "budget":
             return ModelDown(
                 f"{self._name} refuses every call ({failure.message}). "
-                f"{_MEND[failure.kind].format(model=self._model)}, {_GO_ON}"
+                f"{_MEND[failure.kind].format(model=self._model)}, {_GO_ON}",
+                self._model,
             )
         if self._missed >= MISSED:
             return ModelDown(
                 f"{self._name} has not answered {MISSED} calls in a row ({failure.message}); nothing more was spent. "
-                f"Mend it, {_GO_ON}"
+                f"Mend it, {_GO_ON}",
+                self._model,
             )
         return None

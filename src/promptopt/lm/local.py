@@ -116,9 +116,9 @@ async def _start(name: str, path: Path) -> _Server:
             async with asyncio.timeout(LOAD_SECONDS):
                 address = await asyncio.to_thread(_ask, process, order, words)
         except TimeoutError:
-            raise ModelDown(f"local/{name} has not loaded within {LOAD_SECONDS:.0f} s.") from None
+            raise ModelDown(f"local/{name} has not loaded within {LOAD_SECONDS:.0f} s.", f"local/{name}") from None
         except _NotLoaded as reason:
-            raise ModelDown(f"local/{name} does not start from {path}: {reason}") from None
+            raise ModelDown(f"local/{name} does not start from {path}: {reason}", f"local/{name}") from None
         finally:
             if address is None:
                 _stop(process)

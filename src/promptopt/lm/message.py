@@ -48,6 +48,8 @@ class Reply:
     seconds: float = 0.0
     message: Message = field(default_factory=dict[str, Any])
     """The whole assistant message, tool calls included."""
+    model: str = ""
+    """What the endpoint calls itself, often with its version; empty where it says nothing."""
     cached: bool = False
     """True when the ledger answered and nothing was paid."""
 
@@ -60,6 +62,7 @@ class Reply:
             "usd": str(self.usd),
             "seconds": round(self.seconds, 3),
             "message": dict(self.message),
+            "model": self.model,
         }
 
     @staticmethod

@@ -82,9 +82,12 @@ def worst_case(request: Request, settings: ModelSettings) -> Spend:
     return spend(price(request.model, settings, tokens_in), tokens_in, tokens_out)
 
 
-def spend(price: Price | None, tokens_in: int, tokens_out: int) -> Spend:
-    """One call of so many tokens."""
-    usd = (tokens_in * price.input + tokens_out * price.output) / MILLION if price else Decimal(0)
+def spend(price: Price | None, tokens_in: int, tokens_out: int, cached_in: int = 0) -> Spend:
+    """One call of so many tokens, `cached_in` of the input among them from the provider's cache."""
+    usd = Decimal(0)
+    if price:
+        cached = price.input if price.cached is None else price.cached
+        usd = ((tokens_in - cached_in) * price.input + cached_in * cached + tokens_out * price.output) / MILLION
     return Spend(calls=1, tokens_in=tokens_in, tokens_out=tokens_out, usd=usd)
 
 
@@ -129,5 +132,7 @@ def _tier(row: Mapping[str, Any], suffix: str) -> Price:
         name: row.get(f"{name}_cost_per_token{suffix}", row[f"{name}_cost_per_token"]) for name in ("input", "output")
     }
     thinking = row.get("output_cost_per_reasoning_token") or 0
-    dollars = {name: Decimal(str(rate)) * MILLION for name, rate in {**rates, "thinking": thinking}.items()}
-    return Price(input=dollars["input"], output=max(dollars["output"], dollars["thinking"]))
+    cached = row.get(f"cache_read_input_token_cost{suffix}")
+    rates |= {"thinking": thinking, "cached": rates["input"] if cached is None else cached}
+    dollars = {name: Decimal(str(rate)) * MILLION for name, rate in rates.items()}
+    return Price(input=dollars["input"], output=max(dollars["output"], dollars["thinking"]), cached=dollars["cached"])

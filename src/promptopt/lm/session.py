@@ -78,8 +78,10 @@ class Session:
             self.error = error
             raise
         self.usd += reply.usd
-        said = reply.text or json.dumps(reply.message.get("tool_calls", ""), ensure_ascii=False)
-        self.trace.append(Turn(request.messages, said, reply.finish_reason, component))
+        called: Sequence[Mapping[str, Any]] = reply.message.get("tool_calls") or ()
+        said = reply.text or json.dumps(called or "", ensure_ascii=False)
+        tools: Sequence[Mapping[str, Any]] = request.params.get("tools") or ()
+        self.trace.append(Turn(request.messages, said, reply.finish_reason, component, tuple(called), tuple(tools)))
         return reply
 
     def _next(self, request: Request) -> Scope:

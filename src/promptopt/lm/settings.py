@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 
@@ -16,6 +16,8 @@ class Price(BaseModel):
 
     input: Decimal = Field(ge=0)
     output: Decimal = Field(ge=0)
+    cached: Decimal | None = Field(default=None, ge=0)
+    """Of input tokens that the provider had in its cache; None: as `input`."""
 
 
 class ModelSettings(BaseModel):
@@ -29,7 +31,7 @@ class ModelSettings(BaseModel):
     """The environment variable that holds the key; the key itself never stands in a file."""
     price: Price | None = None
     """None takes litellm's table; local models are free."""
-    usd_per_hour: Decimal | None = Field(default=None, ge=0)
+    usd_per_hour: Annotated[Decimal, Field(ge=0, strict=False)] | None = None
     """What an hour of the machine costs that a model of one's own runs on; `distill` tells a request's share of it."""
     requests_per_minute: int | None = Field(default=None, gt=0)
     tokens_per_minute: int | None = Field(default=None, gt=0)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from promptopt.core.candidate import Candidate
+from promptopt.core.edit import of_demos
 from promptopt.report.figures import clean, count, line
 
 SHORT = 4
@@ -31,6 +32,8 @@ class DemoChange:
     slot: str
     added: tuple[str, ...]
     removed: tuple[str, ...]
+    shown: str
+    """What a prompt shows now: `the 4 nearest of 200 demos`; empty where that is all of them, as before."""
 
     @property
     def summary(self) -> str:
@@ -40,6 +43,7 @@ class DemoChange:
             for verb, ids in (("added", self.added), ("removed", self.removed))
             if ids
         ]
+        parts += [f"each input is shown {self.shown}"] * bool(self.shown)
         return f"{clean(self.slot)}: {'; '.join(parts)}"
 
 
@@ -101,8 +105,9 @@ def _shown(hunk: str) -> str:
 
 def _demos(before: Candidate, after: Candidate) -> Iterator[DemoChange]:
     for slot in {**before.demos, **after.demos}:
-        old, new = (one.demos.get(slot, ()) for one in (before, after))
+        (old, some), (new, nearest) = (one.filling(slot) for one in (before, after))
         added = tuple(demo.example_id for demo in new if demo not in old)
         removed = tuple(demo.example_id for demo in old if demo not in new)
-        if added or removed:
-            yield DemoChange(slot, added, removed)
+        if added or removed or nearest != some:
+            shown = of_demos((new, nearest)) if nearest or some else ""
+            yield DemoChange(slot, added, removed, shown)

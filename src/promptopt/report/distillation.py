@@ -3,85 +3,137 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.panel import Panel
+from rich.table import Table
 from rich.text import Text
 
-from promptopt.distill.cost import Cost
-from promptopt.distill.outcome import Distillation, Moved
-from promptopt.report.figures import clean, dollars, gain, interval, line, said, score
+from promptopt.report.advice import Condition
+from promptopt.report.distilled import Distilled, Underway
+from promptopt.report.figures import dollars, duration, line, said, score
+from promptopt.report.front import front_of
+from promptopt.report.sketch import COLOURS, sketch
+from promptopt.report.students import (
+    ATTEMPT_COLUMNS,
+    COST_COLUMNS,
+    QUALITY_COLUMNS,
+    SLICE_COLUMNS,
+    UNKNOWN,
+    attempt_rows,
+    cost_rows,
+    headline,
+    notes,
+    quality_rows,
+    reasons,
+    regressions,
+    slice_rows,
+    spending,
+)
 from promptopt.report.tables import table
 
-COLOURS = {"NON-INFERIOR": "green", "INFERIOR": "red", "INCONCLUSIVE": "yellow"}
+if TYPE_CHECKING:
+    from promptopt.distillation.verify import Verification
+
+SHOWN = 5
+"""Rows of a student that are shown; the page that --html writes shows more."""
 
 
-def distillation(made: Distillation) -> Group:
-    """The recommendation, then quality, cost and every student's reason."""
-    parts: list[RenderableType] = [_headline(made), Text(), _quality(made), Text(), _cost(made), Text()]
-    return Group(*parts, *_reasons(made))
+def distillation(made: Distilled | Underway, condition: Condition = "finished") -> Group:
+    """The recommendation, quality, the front, cost and every student's reason; or how far it has come."""
+    return _underway(made, condition) if isinstance(made, Underway) else Group(*_sections(made))
 
 
-def _headline(made: Distillation) -> Panel:
-    chosen = made.recommendation
-    text = said(
-        chosen.sentence if chosen else "Stay with the teacher: no student is shown to do the job as well.", "bold"
-    )
-    return Panel(text, border_style="green" if chosen else "yellow")
+def _sections(made: Distilled) -> Iterator[RenderableType]:
+    style = "green" if made.recommendation else "yellow"
+    lead, rest = headline(made)
+    text = Text.assemble(said(lead, f"bold {style}"), ": ", said(rest))
+    yield Panel(text, title=Text(line(made.name, 40)), title_align="left", border_style=style)
+    yield from _section("Quality", _quality(made), *_reasons(made))
+    if front := front_of(made):
+        yield from _section("Quality against cost", *sketch(front))
+    yield from _section("Cost", _cost(made))
+    yield from _section("By slice, the surest losses first; exploratory", *_slices(made))
+    yield from _section("Rows that a student does worse, to read", *_regressions(made))
+    yield from _section("How far to trust it", *map(Text, notes(made)))
+    spent = f"{spending(made.spent.spend)}; {duration(made.spent.seconds)} of wall-clock."
+    yield from _section("Spent", Text(spent))
 
 
-def _quality(made: Distillation) -> RenderableType:
-    rows = table("on the sealed test", "before", "after", "difference", "interval", "verdict")
-    rows.add_row(f"teacher {line(made.teacher, 40)}", score(made.test), "", "", "", "")
-    for student in made.students:
-        test, verdict = student.certificate.test, student.certificate.outcome
-        rows.add_row(
-            line(student.name, 48),
-            score(student.before),
-            score(student.after),
-            gain(test.diff) if test else "–",
-            interval(test.ci) if test else "–",
-            Text(verdict, style=COLOURS[verdict]),
-        )
+def _section(title: str, *body: RenderableType) -> Iterator[RenderableType]:
+    if body:
+        yield Text(f"\n{title}", style="bold")
+        yield from (Padding(part, (0, 0, 0, 2)) for part in body)
+
+
+def _quality(made: Distilled) -> RenderableType:
+    rows = table(*QUALITY_COLUMNS, words=2)
+    rows.columns[0].overflow = "fold"
+    for one in quality_rows(made):
+        verdict = Text(one.verdict, COLOURS.get(one.verdict, ""))
+        rows.add_row(one.name, verdict, *one.cells, style="bold" * one.chosen)
+    models = "; ".join(f"{one.name}: {one.lm}" for one in quality_rows(made) if one.lm)
+    rows.caption, rows.caption_justify = Text(models, style="dim"), "left"
     return rows
 
 
-def _cost(made: Distillation) -> RenderableType:
-    rows = table("measured a request", "dollars per 1,000", "factor", "tokens in", "out", "p50", "p95")
-    rows.add_row("teacher", *_cells(made.cost, "1"))
-    for student in made.students:
-        rows.add_row(
-            line(student.name, 48), *_cells(student.cost, f"{student.cost_factor:.3g}" if student.cost_factor else "–")
-        )
+def _reasons(made: Distilled) -> Iterator[RenderableType]:
+    for name, reason in reasons(made):
+        yield Text.assemble((f"{name}: ", "bold"), said(reason))
+
+
+def _cost(made: Distilled) -> RenderableType:
+    rows = table(*COST_COLUMNS)
+    rows.columns[0].overflow = "fold"
+    for cells in cost_rows(made):
+        rows.add_row(*map(Text, cells))
     return rows
 
 
-def _cells(cost: Cost | None, factor: str) -> tuple[str, ...]:
-    if cost is None:
-        return ("–",) * 6
-    price = "–" if cost.usd_per_1000 is None else dollars(cost.usd_per_1000)
-    tokens = f"{cost.tokens_in:,.0f}", f"{cost.tokens_out:,.0f}"
-    return price, factor, *tokens, f"{cost.latency_p50:,.0f} ms", f"{cost.latency_p95:,.0f} ms"
+def _slices(made: Distilled) -> Iterator[RenderableType]:
+    found = list(slice_rows(made))
+    if found:
+        rows = table(*SLICE_COLUMNS)
+        for cells in found:
+            rows.add_row(*map(Text, cells))
+        yield rows
 
 
-def _reasons(made: Distillation) -> Iterator[RenderableType]:
-    if made.assay:
-        word = "can" if made.assay.holds else "CANNOT"
-        scores = f"{made.assay.teacher:.3f} on val, a stripped prompt {made.assay.weak:.3f}"
-        yield Text(f"The rows {word} tell good from bad: the teacher scores {scores} (p = {made.assay.p:.2g}).")
-    if made.self_agreement is not None:
-        yield Text(f"Asked again, the teacher gives the same answer on {100 * made.self_agreement:.0f} % of val rows.")
-    for student in made.students:
-        yield Text.assemble((f"{clean(student.name)}: ", "bold"), said(_reason(student)))
-    yield Text(f"spent: {made.spent.rollouts:,} rollouts, {made.spent.calls:,} calls, {dollars(made.spent.usd)}", "dim")
+def _regressions(made: Distilled) -> Iterator[RenderableType]:
+    for name, found in regressions(made):
+        yield Text(name, "bold")
+        rows = Table.grid(padding=(0, 2))
+        for row, asked, _, teacher, student in found[:SHOWN]:
+            rows.add_row(row, line(asked, 100), f"teacher {line(teacher, 30)}", f"student {line(student, 30)}")
+        yield rows
 
 
-def _reason(student: Moved) -> str:
-    said_ = [student.certificate.reason]
-    if student.note:
-        said_.append(f"It was not searched further: {student.note}.")
-    if student.too_slow:
-        said_.append("It is slower than max_latency_p95_ms allows, so it is not recommended.")
-    if student.regressions:
-        said_.append(f"The teacher alone is right on rows {', '.join(student.regressions[:5])}.")
-    return " ".join(said_)
+def _underway(made: Underway, condition: Condition) -> Group:
+    word, style = condition.upper(), "cyan" if condition == "running" else "yellow"
+    again = "" if condition == "running" else "\nRun the same command again to go on: nothing is paid for twice."
+    text = Text.assemble((word, f"bold {style}"), f": {made.stage}{again}")
+    rows = table(*ATTEMPT_COLUMNS)
+    for cells in attempt_rows(made):
+        rows.add_row(*map(Text, cells))
+    spent = Text(f"{spending(made.spent)}; {duration(made.seconds)} of wall-clock.", "dim")
+    return Group(Panel(text, title=Text(line(made.name, 40)), title_align="left", border_style=style), rows, spent)
+
+
+def verification(made: Verification) -> Group:
+    """Whether a certificate still holds, and what is no longer as it was."""
+    style = COLOURS[made.verdict]
+    text = Text.assemble((made.verdict, f"bold {style}"), ": ", said(made.certificate.reason, "bold"))
+    for sentence in made.changed or ("Models, prices and rows are as they were certified.",):
+        text.append("\n").append_text(said(sentence))
+    rows = table("on these rows", "score", "$ per 1,000", "p95")
+    for name, mean, cost in (
+        ("teacher", made.teacher, made.teacher_cost),
+        (line(made.student, 48), made.after, made.cost),
+    ):
+        price = UNKNOWN if cost is None or cost.usd_per_1000 is None else dollars(cost.usd_per_1000)
+        rows.add_row(name, score(mean), price, UNKNOWN if cost is None else f"{cost.latency_p95:,.0f} ms")
+    opening = "opened once" if made.opening == 1 else f"opening {made.opening} of these rows, tested more strictly"
+    rows.caption, rows.caption_justify = Text(f"{opening}; {spending(made.spent)}", style="dim"), "left"
+    return Group(Panel(text, title=Text(line(made.student, 40)), title_align="left", border_style=style), rows)

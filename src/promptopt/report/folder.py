@@ -10,19 +10,24 @@ from pathlib import Path
 
 from promptopt.errors import PromptoptError, UserError
 from promptopt.report.advice import Condition
+from promptopt.report.distilled import Distilled, Underway, is_distillation, read_distillation
 from promptopt.result import INTERRUPTED, Result, read_result, reading
+from promptopt.store.ledger import Ledger
 from promptopt.store.run_dir import LEDGER, in_use
+
+Found = Result | Distilled | Underway
+"""What a run has come to."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run directory: its result, or why it cannot be read."""
+    """One run directory: what it has come to, or why it cannot be read."""
 
     name: str
     """Its path below the folder."""
     age: float
     """Seconds since it last wrote."""
-    result: Result | None
+    found: Found | None
     condition: Condition = "finished"
     problem: str = ""
 
@@ -34,16 +39,29 @@ def runs_below(folder: Path) -> list[Run]:
     return sorted((_run(directory, folder) for directory in _directories(folder)), key=lambda run: run.age)
 
 
-def condition_of(result: Result) -> Condition:
+def look_into(directory: Path) -> Found:
+    """What the run in `directory` has come to, from its ledger alone; it may still be going on.
+
+    Raises LedgerCorrupt for a torn or foreign ledger and UserError where no run is.
+    """
+    with reading(directory) as ledger:
+        return _read(ledger, directory)
+
+
+def condition_of(found: Found) -> Condition:
     """Whether the run has ended, is at work in a live process, or was interrupted."""
-    if result.stop_reason != INTERRUPTED:
+    if isinstance(found, Distilled) or (isinstance(found, Result) and found.stop_reason != INTERRUPTED):
         return "finished"
-    return "running" if in_use(result.directory) else "interrupted"
+    return "running" if in_use(found.directory) else "interrupted"
+
+
+def _read(ledger: Ledger, directory: Path) -> Found:
+    return (read_distillation if is_distillation(ledger) else read_result)(ledger, directory)
 
 
 def _directories(folder: Path) -> Iterator[Path]:
     for path, below, files in os.walk(folder):
-        below[:] = [name for name in below if not name.startswith(".")]
+        below[:] = [name for name in below if not name.startswith(".") and LEDGER not in files]
         if LEDGER in files:
             yield Path(path)
 
@@ -52,8 +70,8 @@ def _run(directory: Path, folder: Path) -> Run:
     name = str(directory.relative_to(folder)) if directory != folder else directory.name
     try:
         with reading(directory) as ledger:
-            result, age = read_result(ledger, directory), time.time() - ledger.last_write()
+            found, age = _read(ledger, directory), time.time() - ledger.last_write()
     except PromptoptError as error:
         age = time.time() - (directory / LEDGER).stat().st_mtime
         return Run(name, max(0.0, age), None, problem=str(error))
-    return Run(name, max(0.0, age), result, condition_of(result))
+    return Run(name, max(0.0, age), found, condition_of(found))

@@ -12,11 +12,14 @@ from rich.text import Text
 from promptopt.comparison import Comparison, Evaluation
 from promptopt.core.budget import Spend
 from promptopt.core.guard import p_value
+from promptopt.distillation.plan import DistillPlan
 from promptopt.lm.catalogue import LICENCE, LocalModel
 from promptopt.planning import Plan, Proposal
+from promptopt.report.distilled import Distilled, Underway
 from promptopt.report.figures import count, dollars, duration, gain, interval, line, said, score
-from promptopt.report.folder import Run
+from promptopt.report.folder import Found, Run
 from promptopt.report.scores import OPTIMISTIC, known, level, mean
+from promptopt.result import Result
 
 
 def table(*columns: str, words: int = 1) -> Table:
@@ -28,23 +31,31 @@ def table(*columns: str, words: int = 1) -> Table:
     return made
 
 
-def plan(made: Plan) -> Group:
-    """Rows, the worst case of each part, and the smallest gain that the test shows."""
+def plan(made: Plan | DistillPlan) -> Group:
+    """Rows, the worst case of each part, and what the test can show."""
     rows = ", ".join(f"{name} {rows:,}" for name, rows in made.rows.items())
     parts: list[RenderableType] = [Text(f"Rows: {rows}" + _duplicates(made))]
     parts += [Text.assemble(("warning: ", "yellow"), said(warning)) for warning in made.warnings]
     worst = table("at most, each call tried once", "rollouts", "calls", "tokens", "dollars")
-    _add(worst, "the current prompt on val", made.baseline)
-    _add(worst, "one proposal", made.step)
-    _add(worst, "the sealed test, set aside", made.test)
+    if isinstance(made, DistillPlan):
+        steps = [(part.name, part.spend) for part in made.parts]
+    else:
+        steps = [
+            ("the current prompt on val", made.baseline),
+            ("one proposal", made.step),
+            ("the sealed test, set aside", made.test),
+        ]
+    for name, spend in steps:
+        _add(worst, name, spend)
     _add(worst, "the whole run", made.whole, "bold")
-    parts += [Text(), worst, Text(), Text(_power(made))]
-    if made.proposal is not None:
+    shows = made.power.sentence if isinstance(made, DistillPlan) else _power(made)
+    parts += [Text(), worst, Text(), Text(shows)]
+    if isinstance(made, Plan) and made.proposal is not None:
         parts.append(Text(_more_power(made.proposal)))
     return Group(*parts)
 
 
-def _duplicates(made: Plan) -> str:
+def _duplicates(made: Plan | DistillPlan) -> str:
     return f"; {count(made.duplicates, 'exact duplicate')}, kept on one side" if made.duplicates else ""
 
 
@@ -103,16 +114,28 @@ def runs(found: Sequence[Run]) -> Table:
 
 
 def _run(run: Run) -> Iterator[RenderableType]:
-    if run.result is None:
+    if run.found is None:
         yield said(line(run.problem, 60), "red")
         yield from [""] * 4
         return
-    result = run.result
-    yield Text(result.verdict if run.condition == "finished" else run.condition)
-    yield score(mean(known(result, result.leader)))
-    yield score(result.test["best"] if result.test else None)
-    yield f"{result.spent.rollouts:,}"
-    yield dollars(result.spent.usd)
+    state, val, test, spent = _figures(run.found)
+    yield Text(state if run.condition == "finished" else run.condition)
+    yield val
+    yield test
+    yield f"{spent.rollouts:,}"
+    yield dollars(spent.usd)
+
+
+def _figures(found: Found) -> tuple[str, str, str, Spend]:
+    """How the run ended, its scores on val and test, and what it cost; of a distillation those of the model chosen."""
+    match found:
+        case Result():
+            val, test = mean(known(found, found.leader)), found.test["best"] if found.test else None
+            return found.verdict, score(val), score(test), found.spent
+        case Distilled():
+            return found.word, "", score(found.use), found.spent.spend
+        case Underway():
+            return "", score(found.attempts[0].val), "", found.spent
 
 
 def models(known: Iterable[tuple[LocalModel, bool]]) -> Table:

@@ -14,6 +14,7 @@ import os
 import socket
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from copy import copy
@@ -29,6 +30,8 @@ from promptopt.lm.message import Purpose, Reply, Request, Scope
 
 TOLD = "told"
 """The kind of what a step of a search told."""
+DISTILLED = "distilled"
+"""The kind of what a distillation came to."""
 APPLICATION_ID = 0x504F5054  # "POPT", in the header of every ledger
 SCHEMA_VERSION = 3
 
@@ -51,7 +54,7 @@ class Event:
     """One decision of the run."""
 
     kind: str
-    """told, stop, opened or finished."""
+    """told, stop, opened, finished, distilled and the like."""
     step: int
     body: dict[str, Any]
 
@@ -155,6 +158,11 @@ class Ledger:
         """Whether any search has told something."""
         return self._db.execute(f"SELECT 1 FROM events WHERE kind LIKE '%{TOLD}' LIMIT 1").fetchone() is not None
 
+    def searches(self) -> dict[str, int]:
+        """Of each search among several, by its lane's name, how many steps have told something."""
+        told = self._db.execute(f"SELECT kind FROM events WHERE kind LIKE '%/%/{TOLD}'")
+        return dict(Counter(kind.rsplit("/", 2)[0] for (kind,) in told))
+
     # rollouts
 
     def rollout(self, key: str) -> Rollout | None:
@@ -186,12 +194,14 @@ class Ledger:
             FailedRows(split, kind, count, json.loads(body)["failure"]["message"]) for split, kind, count, body in rows
         )
 
-    def forget_failures(self, after_step: int) -> None:
-        """Drop the failed rollouts of steps after this one, so that a resumed run tries them again.
+    def forget_failures(self, after_step: int, candidate: str = "%") -> None:
+        """Drop the failed rollouts of steps after this one, those of one candidate where its id is given, so that a
+        resumed run tries them again.
 
         Calls that were answered for them stay, and are not paid again.
         """
-        self._write("DELETE FROM rollouts WHERE failure IS NOT NULL AND step > ?", (after_step,))
+        failed = "failure IS NOT NULL AND step > ? AND candidate LIKE ?"
+        self._write(f"DELETE FROM rollouts WHERE {failed}", (after_step, candidate))
 
     # calls: the gateway's book
 
@@ -256,6 +266,27 @@ class Ledger:
             tokens_out=sum(row[1] for row in rows),
             usd=sum((Decimal(row[2]) for row in rows), Decimal(0)),
         )
+
+    def reported(self, model: str) -> tuple[str, ...]:
+        """What the endpoint of `model` called itself in its answers, in the order of names."""
+        rows = self._db.execute(
+            "SELECT DISTINCT json_extract(outcome, '$.model') AS name FROM calls "
+            "WHERE model = ? AND state = 'answered' AND purpose = 'program' ORDER BY name",
+            (model,),
+        )
+        return tuple(name for (name,) in rows if name)
+
+    def busy(self, purpose: Purpose, step: int) -> float:
+        """Seconds in which at least one call of this purpose and step was under way, over all sessions."""
+        calls = self._db.execute(
+            "SELECT at, at + seconds FROM calls WHERE purpose = ? AND step = ? AND seconds IS NOT NULL ORDER BY at",
+            (purpose, step),
+        )
+        total, until = 0.0, 0.0
+        for began, ended in calls:
+            total += max(0.0, ended - max(began, until))
+            until = max(until, ended)
+        return total
 
     def dearest_rollout(self, max_calls: int) -> Spend:
         """The most that one rollout and its judgement have cost, figure by figure; `max_calls` before the first."""

@@ -91,9 +91,10 @@ def completion(
     return body if usage is None else {**body, "usage": dict(usage)}
 
 
-def used(tokens_in: int, tokens_out: int) -> dict[str, int]:
-    """A `usage` block."""
-    return {"prompt_tokens": tokens_in, "completion_tokens": tokens_out, "total_tokens": tokens_in + tokens_out}
+def used(tokens_in: int, tokens_out: int, cached: int = 0) -> dict[str, Any]:
+    """A `usage` block; `cached` of the input tokens came from the provider's cache."""
+    counts = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out, "total_tokens": tokens_in + tokens_out}
+    return {**counts, "prompt_tokens_details": {"cached_tokens": cached}} if cached else counts
 
 
 def reply(

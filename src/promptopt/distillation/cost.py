@@ -21,6 +21,8 @@ class Cost:
 
     usd_per_1000: float | None
     """US dollars; None where nobody knows a price."""
+    usd_per_month: float | None
+    """The same at the traffic that the config names."""
     tokens_in: float
     tokens_out: float
     """Tokens of one request on average, tries that failed included."""
@@ -30,22 +32,28 @@ class Cost:
 
 
 def cost_of(
-    rollouts: Sequence[Rollout], spent: Spend, elapsed: float, *, priced: bool, usd_per_hour: Decimal | None
+    rollouts: Sequence[Rollout],
+    spent: Spend,
+    busy: float,
+    *,
+    priced: bool,
+    usd_per_hour: Decimal | None,
+    requests_per_month: int | None,
 ) -> Cost | None:
-    """What these rollouts, which cost `spent` and took `elapsed` seconds together, say of a request.
+    """What these rollouts, which cost `spent` and kept their model busy for so many seconds, say of a request.
 
     A machine of one's own costs by the hour, a request its share of that. None where no rollout has an answer.
     """
-    seconds = [rollout.seconds for rollout in rollouts if rollout.failure is None]
+    seconds = [round(rollout.seconds, 3) for rollout in rollouts if rollout.failure is None]  # as the ledger keeps it
     if not seconds:
         return None
-    n = len(rollouts)
-    dollars = spent.usd
+    n, dollars = len(rollouts), float(spent.usd) if priced else None
     if usd_per_hour is not None:
-        dollars = usd_per_hour * Decimal(str(elapsed)) / 3600
+        dollars = float(usd_per_hour) * busy / 3600 if busy else None
     p50, p95 = np.percentile(seconds, [50, 95])
     return Cost(
-        usd_per_1000=float(REQUESTS * dollars / n) if priced or usd_per_hour is not None else None,
+        usd_per_1000=None if dollars is None else REQUESTS * dollars / n,
+        usd_per_month=None if dollars is None or not requests_per_month else requests_per_month * dollars / n,
         tokens_in=spent.tokens_in / n,
         tokens_out=spent.tokens_out / n,
         latency_p50=1000 * float(p50),
@@ -60,9 +68,9 @@ def factor(teacher: Cost | None, student: Cost | None) -> float | None:
     return teacher.usd_per_1000 / student.usd_per_1000
 
 
-def requests_to_pay(teacher: Cost, student: Cost, spent: Decimal) -> int | None:
-    """Requests after which the switch has paid for what it took to find; None where it saves nothing."""
-    if teacher.usd_per_1000 is None or student.usd_per_1000 is None:
+def requests_to_pay(teacher: Cost | None, student: Cost | None, spent: Decimal) -> int | None:
+    """Requests after which the switch has paid for what it took to find; None where nobody knows that it saves."""
+    if teacher is None or student is None or teacher.usd_per_1000 is None or student.usd_per_1000 is None:
         return None
     saved = (teacher.usd_per_1000 - student.usd_per_1000) / REQUESTS
     return None if saved <= 0 else int(-(-float(spent) // saved))

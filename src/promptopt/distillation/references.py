@@ -6,15 +6,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from promptopt.core.example import Example, text_of
+from promptopt.core.example import Example
 from promptopt.core.rollout import Rollout, Score
+from promptopt.distillation.habits import contrast
 from promptopt.lm.session import Session
 from promptopt.metrics.metric import Metric
-
-SHOWN = 600
-"""Characters of a teacher's reply that stand beside a student's failure."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +27,16 @@ class Traced:
 
 @dataclass(frozen=True)
 class Taught:
-    """A metric that takes some rows' answers from the teacher, and shows its replies where a student goes wrong."""
+    """A metric that tells of train rows where a student goes wrong what the teacher did there."""
 
     metric: Metric
-    answers: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """By row, what stands in for the expected answer."""
-    shown: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """By train row, the teacher's output that was right."""
+    traces: Mapping[str, Rollout] = field(default_factory=dict[str, Rollout])
+    """The teacher's runs by row, those that went wrong too."""
 
     @property
     def fingerprint(self) -> str:
-        content = json.dumps([dict(self.answers), dict(self.shown)], sort_keys=True, default=str)
+        told = {row: [one.value, one.output] for row, one in self.traces.items()}
+        content = json.dumps(told, sort_keys=True, default=str)
         return json.dumps([self.metric.fingerprint, hashlib.blake2b(content.encode(), digest_size=16).hexdigest()])
 
     @property
@@ -48,10 +44,8 @@ class Taught:
         return self.metric.binary
 
     async def score(self, example: Example, rollout: Rollout, lm: Session) -> Score:
-        if example.id in self.answers:
-            example = replace(example, expected=self.answers[example.id])
         score = await self.metric.score(example, rollout, lm)
-        if score.value >= 1 or example.id not in self.shown:
+        trace = self.traces.get(example.id)
+        if score.value >= 1 or trace is None:
             return score
-        reply = text_of(self.shown[example.id])
-        return replace(score, feedback=f"{score.feedback}\nThe teacher replied: {reply[:SHOWN]}".strip())
+        return replace(score, feedback=f"{score.feedback}\n{contrast(trace, rollout)}".strip())

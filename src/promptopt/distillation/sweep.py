@@ -1,0 +1,252 @@
+"""One distillation in order: the teacher, the students as they are, their searches, the sealed test.
+
+What the test needs of the budget is kept from the start. Once the sealed rows are open, it is settled who is tested
+with which prompt: a resumed run searches only for those whose endpoint had died before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from random import Random
+from statistics import fmean
+from typing import Any
+
+from promptopt.core.budget import Spend
+from promptopt.core.candidate import Candidate
+from promptopt.core.example import Example
+from promptopt.core.guard import MIN_GROUPS
+from promptopt.core.rollout import Rollout, values
+from promptopt.core.split import inputs_digest
+from promptopt.distill_job import Distilling
+from promptopt.distillation.contest import Contest, Standing
+from promptopt.distillation.escalation import Planned, Unseen, again, planned
+from promptopt.distillation.plan import search_rollouts, test_spend
+from promptopt.distillation.teacher import Heard, RunnerWith, check_teacher, hear
+from promptopt.errors import BudgetExhausted, ModelDown
+from promptopt.execute.optimization import SLACK, TEST_STEP
+from promptopt.execute.progress import Progress, Running, Watch
+from promptopt.execute.runner import Runner
+from promptopt.lm.message import Purpose
+from promptopt.metrics.metric import Metric
+from promptopt.result import INTERRUPTED
+from promptopt.store.ledger import Ledger
+from promptopt.store.run_dir import count_opening
+
+ENOUGH_TO_REFUSE = 60
+"""Test rows that a hopeless student runs on: a gap as large as its shows on fewer."""
+LEAST_MINUTES = 1 / 60
+"""A search that has no time left ends at once by this cap."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One candidate on the sealed rows."""
+
+    rollouts: tuple[Rollout, ...]
+    spent: Spend
+    busy: float
+    """Seconds in which its calls were under way."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that ran, for the outcome to judge."""
+
+    heard: Heard
+    standings: tuple[Standing, ...]
+    samples: tuple[tuple[Rollout, ...], ...]
+    """The teacher on val, once for each of `repeats`."""
+    weak: tuple[Rollout, ...]
+    """The stripped prompt on val."""
+    arms: Mapping[str, Arm]
+    """By candidate's id; that of a student whose endpoint died is missing."""
+    opening: int
+    """Which opening of the test rows this was."""
+    cascade: Planned
+    asked: tuple[Arm, ...] = ()
+    """What the cascade asks of every sealed row: the student's own answers first. Empty where it was not run."""
+
+
+@dataclass
+class Sweep:
+    """A distillation under way."""
+
+    work: Distilling
+    runner_with: RunnerWith
+    ledger: Ledger
+    watch: Watch
+    began: float = field(default_factory=time.monotonic)
+
+    async def run(self) -> Findings:
+        """All of it. Raises Halted when interrupted, and the errors of RunError's tree; both can be resumed."""
+        self._keep_for_the_test()
+        heard = await hear(self.work, self._shown)
+        runner, job = self._shown(heard.metric), heard.work.job
+        samples = [
+            await runner.evaluate(job.baseline, job.split.val, step=0, split="val", sample=number)
+            for number in range(heard.sample, heard.sample + self.work.config.repeats)
+        ]
+        check_teacher(samples[0])
+        weak = await runner.evaluate(self.work.weak, job.split.val, step=0, split="val")
+        contest = Contest(heard, values(samples[0]), self._shown, self.ledger, self.watch)
+        await contest.headroom()
+        self._keep_for_the_test()
+        await self._search(contest, samples[0])
+        cascade = await self._plan_cascade(contest, samples[0])
+        opening, arms = await self._test(heard, contest, cascade.student)
+        return Findings(heard, tuple(contest.standings), tuple(samples), weak, arms, opening, cascade)
+
+    async def escalate(self, found: Findings) -> Findings:
+        """With the planned cascade on the sealed rows, for where no student holds alone."""
+        settings = self.work.config.cascade
+        standing = next((one for one in found.standings if one.student.name == found.cascade.student), None)
+        if settings is None or standing is None or standing.down:
+            return found
+        runner, rows, number = self._shown(found.heard.metric), found.heard.work.job.split.test, len(found.standings)
+        own = 2 * found.standings.index(standing) + (1 if standing.best.id == standing.student.start.id else 2)
+        try:
+            arms = [await self._arm(runner, standing.best, rows, own)]
+            if (judge := self.work.confidence) is not None:
+                runner = self._shown(Unseen(judge))
+                arms.append(await self._arm(runner, standing.best, rows, 2 * number + 1, purpose="judge"))
+            else:
+                hot = again(settings, standing.best)
+                for sample in range(1, settings.samples):
+                    arms.append(await self._arm(runner, hot, rows, 2 * number + sample, sample))
+        except (BudgetExhausted, ModelDown) as error:
+            return replace(found, cascade=replace(found.cascade, note=f"it was not tested to the end: {error}"))
+        return replace(found, asked=tuple(arms))
+
+    async def _plan_cascade(self, contest: Contest, teacher: Sequence[Rollout]) -> Planned:
+        """Chosen on val and written down before the sealed rows are opened."""
+        if self.work.config.cascade is None:
+            return Planned()
+        if not self.ledger.events("cascade"):
+            made = await planned(contest, teacher, self.work.confidence)
+            self.ledger.append("cascade", TEST_STEP, made.to_json())
+        return Planned.from_json(self.ledger.events("cascade")[0].body)
+
+    # the searches
+
+    async def _search(self, contest: Contest, teacher: Sequence[Rollout]) -> None:
+        """Search for the students that are not settled by an earlier session's opening of the test."""
+        settled, waiting = self._settled, list[Standing]()
+        for standing in contest.standings:
+            if standing.student.name in settled:
+                standing.recall(settled[standing.student.name])
+            elif not standing.note and not standing.down:
+                waiting.append(standing)
+        if waiting:
+            phase = len(self.ledger.events("opened"))
+            await contest.search(waiting, self._share(phase, len(waiting)), self._minutes(contest, teacher))
+
+    def _share(self, phase: int, students: int) -> int:
+        """Rollouts for the searches: fixed when they begin, so that a resumed run divides the same."""
+        shares = self.ledger.events("share")
+        if len(shares) <= phase:
+            share = search_rollouts(self.work)
+            if phase and (cap := self.work.job.budget.rollouts):
+                test = 2 * students * len(self.work.job.split.test)
+                share = min(share, max(0, cap - test - self.ledger.account.spent.rollouts))
+            self.ledger.append("share", phase, {"rollouts": share})
+            shares = self.ledger.events("share")
+        return shares[phase].body["rollouts"]
+
+    def _minutes(self, contest: Contest, teacher: Sequence[Rollout]) -> float | None:
+        """When the searches must have ended, so that the test has time at the pace that val has shown."""
+        job = self.work.job
+        if job.budget.minutes is None:
+            return None
+        rollout = fmean([one.seconds for one in teacher]) + sum(2 * one.seconds for one in contest.standings)
+        test = SLACK * len(job.split.test) * rollout / job.run.concurrency
+        return max(LEAST_MINUTES, job.budget.minutes - test / 60)
+
+    # the test
+
+    @property
+    def _settled(self) -> dict[str, Any]:
+        """By name, the students that the sealed rows were opened for, with what stays of them."""
+        return {name: body for event in self.ledger.events("opened") for name, body in event.body["students"].items()}
+
+    def _keep_for_the_test(self) -> None:
+        settled = self._settled
+        waiting = [one for one in self.work.students if one.name not in settled]
+        spend = test_spend(self.work, waiting, teacher=not settled)
+        self.ledger.account.kept = self.ledger.account.likely(spend)
+
+    async def _test(self, heard: Heard, contest: Contest, routed: str) -> tuple[int, Mapping[str, Arm]]:
+        """The teacher, and each student before and after, on the sealed rows.
+
+        A hopeless one runs on a sample of them, unless a cascade may need it: then it is `routed`.
+        """
+        job = heard.work.job
+        rows = job.split.test
+        opening = count_opening(job.directory, inputs_digest(rows), self.ledger.meta("run_id"))
+        known = self._settled
+        ready = {one.student.name: one.to_json() for one in contest.standings if not one.down}
+        new = {name: body for name, body in ready.items() if name not in known}
+        if new or not self.ledger.events("opened"):
+            self.ledger.append("opened", TEST_STEP, {"opening": opening, "students": new})
+        self.ledger.account.release()
+        self.ledger.account.kept = Spend()
+        runner = self._shown(heard.metric)
+        arms = {job.baseline.id: await self._arm(runner, job.baseline, rows, 0, heard.sample)}
+        for number, standing in enumerate(contest.standings):
+            refused = standing.hopeless and standing.student.name != routed
+            shown = sampled(rows, job.run.seed) if refused else rows
+            for place, candidate in enumerate((standing.student.start, standing.best), 1):
+                if not standing.down and candidate.id not in arms:
+                    with contest.served(standing):
+                        arms[candidate.id] = await self._arm(runner, candidate, shown, 2 * number + place)
+        return opening, arms
+
+    async def _arm(
+        self,
+        runner: Runner,
+        candidate: Candidate,
+        rows: Sequence[Example],
+        number: int,
+        sample: int = 0,
+        purpose: Purpose = "program",
+    ) -> Arm:
+        step = TEST_STEP + number
+        rollouts = await runner.evaluate(candidate, rows, step=step, split="test", sample=sample)
+        return Arm(rollouts, self.ledger.spent(purpose, step), self.ledger.busy(purpose, step))
+
+    # seen from outside
+
+    def _shown(self, metric: Metric) -> Runner:
+        """A runner that Ctrl-C halts; the latest one is what runs."""
+        runner = self.runner_with(metric)
+        opened, earlier = bool(self.ledger.events("opened")), self.ledger.seconds() - (time.monotonic() - self.began)
+
+        def progress() -> Progress:
+            return Progress(
+                phase="sealed test" if opened else "baseline",
+                steps=0,
+                in_flight=0,
+                val_baseline=None,
+                val_best=None,
+                last_win="",
+                spent=self.ledger.account.spent,
+                budget=self.work.job.budget,
+                seconds=earlier + time.monotonic() - self.began,
+            )
+
+        self.watch.began(Running(progress, lambda: runner.halt(INTERRUPTED)))
+        return runner
+
+
+def sampled(rows: Sequence[Example], seed: int) -> tuple[Example, ...]:
+    """At least `ENOUGH_TO_REFUSE` rows in whole groups, enough of them to be compared, drawn before any has run."""
+    groups: dict[str, list[Example]] = {}
+    for row in rows:
+        groups.setdefault(row.group or f"row {row.id}", []).append(row)
+    drawn: list[Example] = []
+    for number, name in enumerate(Random(f"{seed}/sample").sample(sorted(groups), len(groups))):
+        if len(drawn) >= ENOUGH_TO_REFUSE and number >= MIN_GROUPS:
+            break
+        drawn += groups[name]
+    return tuple(drawn)

@@ -1,0 +1,243 @@
+"""From what ran to what it comes to: certificates, costs, losses to read, and the student to switch to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from promptopt.core.budget import Spend
+from promptopt.core.certificate import Certificate, assay, certify
+from promptopt.core.example import Example, text_of
+from promptopt.core.rollout import Rollout, values
+from promptopt.core.sealed import Pair
+from promptopt.core.slices import members, sliced
+from promptopt.distill_job import Distilling, Student
+from promptopt.distillation.contest import Standing
+from promptopt.distillation.cost import Cost, cost_of, factor, requests_to_pay
+from promptopt.distillation.escalation import CASCADE
+from promptopt.distillation.mixed import cascade_pairs, cascaded
+from promptopt.distillation.outcome import Cascaded, Distillation, Moved, Recommendation, Regression
+from promptopt.distillation.plan import power
+from promptopt.distillation.sweep import Arm, Findings
+from promptopt.judges.trust import trust_in
+from promptopt.reflect.evidence import plain
+from promptopt.stats.agreement import self_consistency
+
+REGRESSIONS = 20
+"""Rows that are listed of those where a student does worse."""
+SHOWN = 2000
+"""Characters of an output that is listed."""
+
+
+def outcome(found: Findings, spent: Spend, seconds: float) -> Distillation:
+    """What the rollouts come to."""
+    work = found.heard.work
+    job, teacher = work.job, found.arms[work.job.baseline.id]
+    tried = assay(_pairs(found.weak, found.samples[0], job.split.val), binary=job.metric.binary, seed=job.run.seed)
+    pairs = {one.student.name: _tested(found, one) for one in found.standings}
+    family = pairs | ({CASCADE: cascade_pairs(found)} if found.cascade.threshold else {})
+    certificates = certify(
+        family,
+        work.config.margin,
+        binary=job.metric.binary,
+        sensitive=tried is not None and tried.holds,
+        opening=found.opening,
+        seed=job.run.seed,
+    )
+    cost = _cost(work, teacher, work.teacher)
+    students = tuple(
+        _moved(found, one, pairs[one.student.name], certificates[one.student.name], cost, spent)
+        for one in found.standings
+    )
+    cascade = cascaded(found, certificates.get(CASCADE), cost)
+    return Distillation(
+        name=job.name,
+        baseline=job.baseline,
+        teacher=work.teacher.lm,
+        test=average(teacher.rollouts),
+        self_agreement=_self_agreement(found),
+        cost=cost,
+        assay=tried,
+        students=students,
+        cascade=cascade,
+        recommendation=_recommended(work, students, cost, spent) or _mixed(cascade, cost),
+        remarks=tuple(_remarks(found, students, cost)),
+        unserved=tuple(one.student.name for one in found.standings if one.down),
+        spent=spent,
+        seconds=seconds,
+        seed=job.run.seed,
+        directory=job.directory,
+    )
+
+
+def average(rollouts: Sequence[Rollout]) -> float | None:
+    """The mean over the rollouts that have a score; None when none has."""
+    known = [one.value for one in rollouts if one.value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _tested(found: Findings, standing: Standing) -> list[Pair]:
+    """The teacher and the student on the sealed rows that the student ran on; none where its endpoint died."""
+    arm = found.arms.get(standing.best.id)
+    if arm is None or standing.down:
+        return []
+    ran = {one.example_id for one in arm.rollouts}
+    teacher = found.arms[found.heard.work.job.baseline.id].rollouts
+    return _pairs([one for one in teacher if one.example_id in ran], arm.rollouts, found.heard.work.job.split.test)
+
+
+def _pairs(old: Sequence[Rollout], new: Sequence[Rollout], rows: Sequence[Example]) -> list[Pair]:
+    groups, scores = {row.id: row.group for row in rows}, values(new)
+    return [Pair(one.example_id, one.value, scores.get(one.example_id), groups[one.example_id]) for one in old]
+
+
+def _moved(
+    found: Findings,
+    standing: Standing,
+    pairs: Sequence[Pair],
+    certificate: Certificate,
+    teachers: Cost | None,
+    spent: Spend,
+) -> Moved:
+    work, student = found.heard.work, standing.student
+    limit, rows = work.config.max_latency_p95_ms, work.job.split.test
+    before, after = (found.arms.get(one.id) for one in (student.start, standing.best))
+    cost = _cost(work, after, student) if after else None
+    too_slow = limit is not None and cost is not None and cost.latency_p95 > limit
+    if standing.down:
+        certificate = replace(certificate, reason=f"It was not tested. {standing.down}")
+    elif too_slow and certificate.outcome == "NON-INFERIOR":
+        slow = f"But its slowest twentieth of requests takes over {limit:,.0f} ms, which max_latency_p95_ms allows."
+        certificate = replace(certificate, outcome="INFERIOR", reason=f"{certificate.reason} {slow}")
+    worse = sorted((pair for pair in pairs if _loss(pair) > 0), key=lambda pair: (-_loss(pair), pair.example_id))
+    return Moved(
+        name=student.name,
+        lm=student.lm,
+        candidate=standing.best,
+        before=average(before.rollouts) if before else None,
+        after=average(after.rollouts) if after else None,
+        certificate=certificate,
+        cost=cost,
+        cost_factor=factor(teachers, cost),
+        pays_after=requests_to_pay(teachers, cost, spent.usd),
+        too_slow=too_slow,
+        note=standing.note,
+        slices=sliced(pairs, members(rows, work.config.slices), binary=work.job.metric.binary, seed=work.job.run.seed),
+        regressions=tuple(_regressions(found, standing, worse[:REGRESSIONS])),
+        worse_on=len(worse),
+    )
+
+
+def _loss(pair: Pair) -> float:
+    return pair.scores[0] - pair.scores[1] if pair.scores else 0.0
+
+
+def _regressions(found: Findings, standing: Standing, worse: Sequence[Pair]) -> Iterator[Regression]:
+    job = found.heard.work.job
+    rows = {row.id: row for row in job.split.test}
+    teacher, student = (_outputs(found.arms.get(one.id)) for one in (job.baseline, standing.best))
+    for pair in worse:
+        row = rows[pair.example_id]
+        said = teacher[row.id][:SHOWN], student[row.id][:SHOWN]
+        yield Regression(row.id, dict(row.inputs), row.expected, *said, lost=_loss(pair))
+
+
+def _outputs(arm: Arm | None) -> Mapping[str, str]:
+    return {one.example_id: text_of(one.output) for one in arm.rollouts} if arm else {}
+
+
+def _self_agreement(found: Findings) -> float | None:
+    """How often two of the teacher's answers to a val row are the same."""
+    val = {row.id for row in found.heard.work.job.split.val}
+    heard = [one for row, one in found.heard.answers.items() if row in val]
+    answers: dict[str, list[str]] = {}
+    for one in [*heard, *(one for rollouts in found.samples for one in rollouts)]:
+        if one.failure is None:
+            answers.setdefault(one.example_id, []).append(plain(one.output))
+    return self_consistency(list(answers.values()), np.random.default_rng(0)).value
+
+
+def _cost(work: Distilling, arm: Arm, student: Student) -> Cost | None:
+    return cost_of(
+        arm.rollouts,
+        arm.spent,
+        arm.busy,
+        priced=student.priced,
+        usd_per_hour=student.usd_per_hour,
+        requests_per_month=work.config.traffic.requests_per_month if work.config.traffic else None,
+    )
+
+
+def _recommended(
+    work: Distilling, students: Sequence[Moved], teachers: Cost | None, spent: Spend
+) -> Recommendation | None:
+    """The cheapest eligible student that costs no more than the teacher; those without a price come last."""
+    eligible = [student for student in students if student.eligible and not _dearer(student, teachers)]
+    if not eligible:
+        return None
+    chosen = min(eligible, key=lambda student: _dollars(student.cost))
+    return Recommendation(chosen.lm, chosen.candidate, _sentence(work, chosen, teachers, spent))
+
+
+def _mixed(cascade: Cascaded | None, teachers: Cost | None) -> Recommendation | None:
+    """A cascade, where no student holds alone and it does, and costs no more than the teacher."""
+    if cascade is None or cascade.candidate is None or cascade.certificate is None or cascade.verdict != "NON-INFERIOR":
+        return None
+    if _dollars(teachers) < _dollars(cascade.cost) < float("inf"):
+        return None
+    both = f"{cascade.lm}, else {cascade.teacher}"
+    said = [
+        f"Switch to {both}. No student holds alone, but {cascade.student} does with the teacher behind it, which "
+        f"answers the {100 * (cascade.escalated or 0):.0f} % of requests that it is unsure of. "
+        f"{cascade.certificate.reason}"
+    ]
+    if teachers and cascade.cost and teachers.usd_per_1000 is not None and cascade.cost.usd_per_1000 is not None:
+        change = f"{teachers.usd_per_1000:.4g} to {cascade.cost.usd_per_1000:.4g} dollars per 1,000 requests"
+        said.append(f"Cost goes from {change}, by a factor of {cascade.cost_factor or 1:.3g}.")
+    return Recommendation(both, cascade.candidate, " ".join(said))
+
+
+def _dollars(cost: Cost | None) -> float:
+    return float("inf") if cost is None or cost.usd_per_1000 is None else cost.usd_per_1000
+
+
+def _dearer(student: Moved, teachers: Cost | None) -> bool:
+    return _dollars(teachers) < _dollars(student.cost) < float("inf")
+
+
+def _sentence(work: Distilling, chosen: Moved, teachers: Cost | None, spent: Spend) -> str:
+    said = [f"Switch to {chosen.name}. {chosen.reason}"]
+    if teachers and chosen.cost and teachers.usd_per_1000 is not None and chosen.cost.usd_per_1000 is not None:
+        change = f"{teachers.usd_per_1000:.4g} to {chosen.cost.usd_per_1000:.4g} dollars per 1,000 requests"
+        times = f", by a factor of {chosen.cost_factor:.3g}" if chosen.cost_factor else ""
+        said.append(f"Cost goes from {change}{times}.")
+        if work.config.traffic and teachers.usd_per_month is not None and chosen.cost.usd_per_month is not None:
+            saved, requests = teachers.usd_per_month - chosen.cost.usd_per_month, work.config.traffic.requests_per_month
+            said.append(f"At {requests:,} requests a month that saves {saved:,.2f} dollars.")
+        if chosen.pays_after is not None and spent.usd:
+            paid = f"paid for after {chosen.pays_after:,} requests"
+            said.append(f"Finding it cost {float(spent.usd):.2f} dollars, {paid}.")
+    return " ".join(said)
+
+
+def _remarks(found: Findings, students: Sequence[Moved], teachers: Cost | None) -> Iterator[str]:
+    """What a reader must know besides."""
+    work = found.heard.work
+    yield from (trust.sentence for trust in trust_in(work.job.metric, work.job.base))
+    if missing := sum(one.value is None for one in found.arms[work.job.baseline.id].rollouts):
+        yield f"The teacher has no score on {missing:,} of the sealed rows."
+    for one in students:
+        if one.eligible and _dearer(one, teachers):
+            yield f"{one.name} holds the teacher's quality and costs more, so it is not recommended."
+    if work.config.cascade is None and not any(one.eligible for one in students):
+        yield "No student holds alone. With `cascade: {}` one would answer where it is sure, and the teacher elsewhere."
+    if not (planned := power(work)).enough:
+        yield planned.sentence
+    costs = [(work.teacher.lm, teachers), *((one.lm, one.cost) for one in students)]
+    for lm in dict.fromkeys(lm for lm, cost in costs if cost and cost.usd_per_1000 is None):
+        yield (
+            f"What {lm} costs is not known: give lms.{lm}.price in dollars per million tokens, or for a machine of "
+            f"your own lms.{lm}.usd_per_hour."
+        )
