@@ -10,7 +10,7 @@ demo: $(READY)
 	$(BIN)/promptopt optimize configs/demo.yaml
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 check: $(READY)
 	$(BIN)/ruff check

@@ -68,6 +68,7 @@ ABLATIONS = {
     "rules alone": Variant({"operators": ["rules"]}),
     "rewrite alone": Variant({"operators": ["rewrite"]}),
     "pipeline 1": Variant({"pipeline": 1}),
+    "pipeline 32": Variant({"pipeline": 32}),
     "rebase 8": Variant({"rebase": 8}),
     "minibatch 3": Variant({"minibatch": 3}),
     "select the best": Variant({"select": "best"}),

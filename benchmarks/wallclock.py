@@ -1,6 +1,6 @@
 """How long a search takes until val reaches what gepa reaches with 2400 rollouts: ours beside gepa, over HTTP.
 
-    python benchmarks/wallclock.py [--ours] [--gepa] [--seeds 0-2] [--target 0.57] [--figure FILE.png] [--json FILE]
+    python benchmarks/wallclock.py [--ours] [--gepa] [--seeds 0-2] [--pipeline 8] [--figure FILE.png] [--json FILE]
 
 Both call the same endpoint: 300 ms a rollout, 3 s a reflection, both lognormal. At most 32 rollouts are in flight; gepa
 evaluates each of its batches in 32 threads. A search that ends below the target counts with all of its time, so gepa's
@@ -54,14 +54,15 @@ class Timing:
     reflections_in_flight: tuple[float, ...]
 
 
-def time_ours(seed: int, target: float, base_url: str) -> tuple[float, float]:
+def time_ours(seed: int, target: float, base_url: str, pipeline: int) -> tuple[float, float]:
     """Seconds of a whole run that stops at the target, and the best val score."""
     task = Task(seed)
     load_litellm()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
+        strategy = {"target": target, "pipeline": pipeline}
         result = our_search(
-            task, base_url, Path(folder) / "run", rollouts=ROLLOUTS, strategy={"target": target}, concurrency=IN_FLIGHT
+            task, base_url, Path(folder) / "run", rollouts=ROLLOUTS, strategy=strategy, concurrency=IN_FLIGHT
         )
     seconds = time.monotonic() - began
     whole = [name for name, scores in result.state.val.items() if len(scores) == len(task.split()[1])]
@@ -83,10 +84,13 @@ def time_gepa(seed: int, target: float, base_url: str) -> tuple[float, float]:
         return time.monotonic() - began, max(result.val_aggregate_scores)
 
 
-def timed(engine: str, seed: int, target: float) -> Timing:
+def timed(engine: str, seed: int, target: float, pipeline: int) -> Timing:
     """One search against an endpoint of its own."""
     with serving(seed, task_ms=TASK_MS, reflect_ms=REFLECT_MS) as base_url:
-        seconds, val = {"ours": time_ours, "gepa": time_gepa}[engine](seed, target, base_url)
+        if engine == "ours":
+            seconds, val = time_ours(seed, target, base_url, pipeline)
+        else:
+            seconds, val = time_gepa(seed, target, base_url)
         traffic = traffic_at(base_url)
     return Timing(
         engine=engine,
@@ -167,13 +171,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for engine in ("ours", "gepa"):
         parser.add_argument(f"--{engine}", action="store_true", help=f"only {engine}")
     parser.add_argument("--seeds", type=seeds, default=range(3), metavar="A-B")
+    parser.add_argument("--pipeline", type=int, default=8, help="proposals of ours under way at once")
     parser.add_argument("--target", type=float, default=TARGET, help="val score to reach")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="also draw calls in flight, as PNG")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every timing here")
     options = parser.parse_args(arguments)
 
     engines = [engine for engine in ("ours", "gepa") if getattr(options, engine)] or ["ours", "gepa"]
-    timings = [timed(engine, seed, options.target) for engine in engines for seed in options.seeds]
+    timings = [timed(engine, seed, options.target, options.pipeline) for engine in engines for seed in options.seeds]
     console = Console(width=100)
     console.print(table(timings, options.target))
     console.print(ratio(timings))
