@@ -14,11 +14,12 @@ from aiohttp import web
 from typer.testing import CliRunner
 
 from promptopt.cli import app
+from promptopt.core.candidate import Candidate
 from promptopt.distill_api import distill
 from promptopt.distillation.cascade import Answer, Cascade
 from promptopt.distillation.outcome import Distillation
-from promptopt.errors import UserError
-from promptopt.testing.faulty import Behaviour, FaultyServer, completion, used
+from promptopt.errors import ModelDown, UserError
+from promptopt.testing.faulty import Behaviour, FaultyServer, completion, unauthorized, used
 from world import SEED_PROMPT, TEAMS, draw, reflector, rows, team_of
 
 TEACHER, STUDENT = {"input": 10.0, "output": 30.0}, {"input": 1.0, "output": 2.0}
@@ -187,6 +188,10 @@ def test_the_report_shows_the_cascade_and_export_says_how_it_is_asked(
         ({"cascade": {"confidence": "judge"}}, "takes a judge"),
         ({"cascade": {"temperature": None}}, "give cascade.temperature"),
         ({"cascade": {"confidence": "judge", "judge": "exact_match"}}, "cascade.judge is no judge"),
+        (
+            {"cascade": {"confidence": "judge", "judge": {"type": "correctness", "lm": "openai/judge"}}},
+            "32 of 32 rows cannot be scored",
+        ),
         ({"budget": {"rollouts": 480}}, "budget.rollouts is 480"),
     ],
 )
@@ -203,9 +208,26 @@ def test_a_cascade_that_nobody_certified_is_not_loaded(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Run `promptopt distill` first"):
         Cascade.load(path)
     (tmp_path / "runs" / "tickets").mkdir(parents=True)
-    (tmp_path / "runs" / "tickets" / "result.json").write_text(json.dumps({"cascade": {"note": "it saves nothing"}}))
+    result = tmp_path / "runs" / "tickets" / "result.json"
+    result.write_text(json.dumps({"cascade": {"note": "it saves nothing"}}))
     with pytest.raises(UserError, match="no certified cascade: it saves nothing"):
         Cascade.load(path)
+    certified = {"verdict": "NON-INFERIOR", "confidence": "self_consistency", "samples": 5, "temperature": 0.7}
+    result.write_text(json.dumps({"cascade": certified}))
+    with pytest.raises(UserError, match="a cascade of other samples than the config"):
+        Cascade.load(path)
+
+
+async def test_a_key_that_the_student_s_endpoint_refuses_is_an_error_and_no_lack_of_confidence(tmp_path: Path) -> None:
+    student = Candidate({"system": SEED_PROMPT, "user": "{text}"}, settings={"lm": "openai/small"})
+    certified = {"verdict": "NON-INFERIOR", "confidence": "self_consistency", "samples": 3, "temperature": 0.7}
+    (tmp_path / "runs" / "tickets").mkdir(parents=True)
+    result = tmp_path / "runs" / "tickets" / "result.json"
+    result.write_text(json.dumps({"cascade": {**certified, "threshold": 1.0, "candidate": student.to_json()}}))
+    async with FaultyServer(unauthorized("sk-wrong")) as server:
+        cascade = Cascade.load(write(tmp_path, server.base_url))
+        with pytest.raises(ModelDown, match="refuses every call"):
+            await asyncio.to_thread(cascade, text="Ticket 1 is about the heron.")
 
 
 def ticket(body: Mapping[str, Any]) -> int:

@@ -97,7 +97,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = promptopt("optimize", write_quick_job(folder), "--require", "promote", NO_COLOR="1")
     assert run.returncode == 0, run.stderr
     assert "PROMOTE: the new prompt scored 1.00 against" in run.stdout
-    assert "quick: searching; caps: 300 rollouts" in run.stderr
+    assert "quick: baseline; caps: 300 rollouts" in run.stderr
     assert "step 0: baseline" in run.stderr
     assert "\x1b" not in run.stdout + run.stderr
     return folder / "runs" / "quick"

@@ -191,6 +191,8 @@ def test_init_says_why_it_cannot_write(tmp_path: Path):
         ("name: banking", "name: ..", "line 1: name must be 1 to 64 letters"),
         ("name: banking", "name: a\nname: b", "line 2: name is said twice; the first time on line 1"),
         ("usd: 1.0", "usd: 1.0\n  usd: 2", "line 17: budget.usd is said twice; the first time on line 16"),
+        ("api_base: ", "api_base: htp", "api_base must be an address such as https://host/v1, without a key in it"),
+        ("path: banking.csv", 'path: "a\\0b"', "line 9: data.path must be a path, and no path holds a NUL character"),
         ("api_base", "api_bas", "lms.openai/sim-task.api_bas is not a setting. Did you mean lms.openai/sim-task.api_b"),
         ("api_key_env: SIM_KEY", "json_schema: yes", "json_schema must be true or false or 'auto', got 'yes'"),
         ("input: 0,", "input: true,", "line 19: lms.openai/sim-task.price.input must be a number, got true"),

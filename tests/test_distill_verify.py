@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from promptopt.cli import app
 from promptopt.distill_api import distill, verify
-from promptopt.errors import DataError
+from promptopt.errors import DataError, RunChanged, UserError
 from promptopt.testing.faulty import Behaviour, FaultyServer, completion, used
 from world import SEED_PROMPT, TEAMS, command, draw, rows, team_of
 
@@ -34,7 +34,7 @@ def behave(version: str) -> Behaviour:
     return reply
 
 
-def write(folder: Path, base_url: str) -> Path:
+def write(folder: Path, base_url: str, **changes: Any) -> Path:
     for name, n, start in (("train", 10, 0), ("val", 30, 1000), ("test", 60, 2000), ("fresh", 60, 3000)):
         lines = [json.dumps(row) for row in rows(n, start)]
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -57,7 +57,7 @@ def write(folder: Path, base_url: str) -> Path:
         },
     }  # fmt: skip
     path = folder / "distill.yaml"
-    path.write_text(json.dumps(config), encoding="utf-8")
+    path.write_text(json.dumps({**config, **changes}), encoding="utf-8")
     return path
 
 
@@ -95,6 +95,29 @@ async def test_a_certificate_is_reported_and_tested_again(tmp_path: Path) -> Non
     assert "Switch to openai/cheap" in cli("report", run).stdout
     listed = [line.split()[:2] for line in cli("runs", tmp_path / "runs").stdout.splitlines()[2:]]
     assert listed == [["tickets", "SWITCH"]]
+
+
+@pytest.mark.slow
+async def test_a_teacher_that_is_right_by_definition_is_tested_by_another_rollout(tmp_path: Path) -> None:
+    run, fresh = tmp_path / "runs" / "tickets", tmp_path / "fresh.jsonl"
+    async with FaultyServer(behave("cheap-1")) as server:
+        config = write(tmp_path, server.base_url, references="teacher")
+        made = await asyncio.to_thread(distill, config)
+        calls = server.calls
+        again = await asyncio.to_thread(verify, config, run, data=fresh)
+        assert server.calls == calls + 3 * 60
+        assert again.verdict == "NON-INFERIOR"
+        assert made.cost is not None
+        assert again.teacher_cost is not None
+        assert again.teacher_cost.usd_per_1000 == made.cost.usd_per_1000
+        hurried = write(tmp_path, server.base_url, references="teacher", max_latency_p95_ms=0.001)
+        slow = await asyncio.to_thread(verify, hurried, run, data=fresh)
+        assert slow.verdict == "INFERIOR"
+        assert "max_latency_p95_ms" in slow.certificate.reason
+        with pytest.raises(UserError, match="references: teacher, and stays that"):
+            await asyncio.to_thread(verify, write(tmp_path, server.base_url), run)
+        with pytest.raises(RunChanged, match=r"distill.margin: 0.2 -> 0.3"):
+            await asyncio.to_thread(distill, write(tmp_path, server.base_url, references="teacher", margin=0.3))
 
 
 @pytest.mark.parametrize(

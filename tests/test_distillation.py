@@ -17,6 +17,7 @@ import pytest
 from aiohttp import web
 
 from promptopt.api import plan
+from promptopt.core.slices import CLEAR
 from promptopt.distill_api import distill
 from promptopt.distillation.outcome import Distillation
 from promptopt.distillation.plan import DistillPlan
@@ -167,7 +168,8 @@ def test_what_a_student_gets_wrong_can_be_read_row_by_row_and_slice_by_slice(who
     assert {one["column"] for one in hopeless["slices"]} == {"expected"}
     assert "green" in lost
     assert "expected green" in hopeless["reason"]
-    assert not any(one["lost"] for one in whole.written["students"][0]["slices"])
+    for one in whole.written["students"][0]["slices"]:
+        assert one["lost"] == (one["p"] <= CLEAR and one["student"] < one["teacher"])
 
 
 def test_the_ledger_alone_holds_the_result(whole: Whole) -> None:
@@ -318,6 +320,9 @@ async def test_rows_that_cannot_tell_good_from_bad_certify_nobody(tmp_path: Path
         ({"students": [{"lm": "openai/small"}, {"lm": "openai/small"}]}, "openai/small twice"),
         ({"students": [SMALL, {**SMALL, "name": "again"}]}, "students.1 is openai/small again"),
         ({"students": [{"lm": "openai/frontier"}]}, "is the teacher's own model"),
+        ({"students": [{**SMALL, "lm_args": {"lm": "openai/hopeless"}}]}, "must not set lm; that is the lm beside it"),
+        ({"slices": ["teem"]}, "slices: the rows have no column teem. Did you mean team?"),
+        ({"repeats": 1_000_000_000}, "repeats must be at most 20"),
         ({"margin": 0.02}, "not even an identical student"),
         ({"budget": {"rollouts": 500}}, "budget.rollouts is 500"),
         ({"references": "judge"}, "needs a judge as the metric"),
@@ -332,6 +337,19 @@ async def test_what_cannot_work_is_said_before_anything_is_spent(
     assert done.exit_code == 2, done.output
     assert message in done.output
     assert server.calls == 0
+
+
+async def test_a_teacher_that_is_no_mapping_is_the_only_thing_to_mend(tmp_path: Path) -> None:
+    done = await command("distill", str(write(tmp_path, "http://127.0.0.1:9/v1", teacher="openai/frontier")))
+    assert done.exit_code == 2, done.output
+    assert "teacher must be a mapping, got 'openai/frontier'" in done.output
+    assert "program" not in done.output
+
+
+async def test_optimize_sends_a_distillation_where_it_belongs(tmp_path: Path) -> None:
+    done = await command("optimize", str(write(tmp_path, "http://127.0.0.1:9/v1")))
+    assert done.exit_code == 2, done.output
+    assert "names students, so it is a distillation: promptopt distill" in done.output
 
 
 @pytest.mark.slow

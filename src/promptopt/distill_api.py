@@ -13,6 +13,7 @@ from promptopt.config import loaded
 from promptopt.config.distill import DistillConfig
 from promptopt.distill_job import Distilling, distilling
 from promptopt.distillation.binding import bound
+from promptopt.distillation.escalation import unseen
 from promptopt.distillation.outcome import Distillation
 from promptopt.distillation.plan import plan
 from promptopt.distillation.sweep import Sweep
@@ -81,6 +82,8 @@ async def _distill(work: Distilling, watch: Watch) -> Distillation:
         watch.said(f"warning: {warning}")
     rows = (row for part in job.split.parts.values() for row in part)
     await check_rows(job.metric, [row for row in rows if not work.config.taught(row)])
+    if work.confidence is not None:
+        await check_rows(work.confidence, [unseen(row) for row in job.split.val])
     with locked(job.directory), closing(open_ledger(job, watch)) as ledger:
         check_openings(job.directory)
         ledger.set_meta(CONFIG_FILE, work.config_file)

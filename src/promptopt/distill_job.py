@@ -10,7 +10,7 @@ from pathlib import Path
 
 from promptopt.config.distill import DistillConfig, StudentSettings
 from promptopt.core.candidate import Candidate
-from promptopt.errors import ConfigError
+from promptopt.errors import ConfigError, did_you_mean
 from promptopt.job import Job
 from promptopt.lm.pricing import check_model, price, require_price
 from promptopt.lm.provider import LOCAL
@@ -81,6 +81,9 @@ def _distilling(config: DistillConfig, job: Job) -> Distilling:
         raise ConfigError("references: judge needs a judge as the metric", key="references")
     if not job.split.test:
         raise ConfigError("a certificate needs test rows: set data.split.test, or give a test file", key="data")
+    known = dict.fromkeys(name for row in job.split.test for name in (*row.inputs, *row.meta))
+    if unknown := next((name for name in config.slices if name not in known), None):
+        raise ConfigError(f"slices: the rows have no column {unknown}. {did_you_mean(unknown, known)}", key="slices")
     students = tuple(_candidate(student, job) for student in config.students)
     for number, student in enumerate(students):
         lm, settings = student.lm, job.settings_of(student.lm)

@@ -40,6 +40,10 @@ def test_each_further_student_makes_the_others_harder_to_certify() -> None:
     beside = certify({"a": close, "b": pairs(30, 0, 28)}, 0.05, binary=True, sensitive=True)["a"]
     assert alone.p is not None
     assert beside.p == pytest.approx(2 * alone.p)
+    unclear = pairs(40, 2, 2)
+    one, other = (certify(all_of, 0.05, binary=True, sensitive=True)["a"].rows_needed or 0
+                  for all_of in ({"a": unclear}, {"a": unclear, "b": unclear}))  # fmt: skip
+    assert other > one > 44
 
 
 def test_a_student_that_was_not_tested_counts_among_them() -> None:

@@ -70,6 +70,9 @@ def test_input_from_the_providers_cache_costs_what_the_provider_takes_for_it() -
     assert float(spend(listed, 1000, 0, cached_in=1000).usd) == pytest.approx(1000 * cached)
     assert spend(own, 1000, 0, cached_in=400).usd == (600 * own.input + 400 * Decimal("0.1")) / 1_000_000
     assert spend(CUSTOM, 1000, 0, cached_in=400).usd == spend(CUSTOM, 1000, 0).usd
+    dear, request = CUSTOM.model_copy(update={"cached": Decimal(9)}), ask("hello", max_tokens=8)
+    tokens = input_bound(request)
+    assert worst_case(request, ModelSettings(price=dear)).usd == spend(dear, tokens, 8, cached_in=tokens).usd
 
 
 def test_an_unpriced_model_under_a_dollar_cap_is_an_error_that_says_what_to_write() -> None:

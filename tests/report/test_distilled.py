@@ -126,6 +126,19 @@ def test_the_terminal_shows_recommendation_front_cost_and_what_is_lost() -> None
     assert any("╌╌╌" in line for line in text.splitlines())
 
 
+def test_on_a_screen_s_width_every_name_of_the_cost_table_is_whole() -> None:
+    text = shown(distilled(student("openai/gpt-5-mini", usd_per_month=1069.7)), width=80)
+    assert [line.split()[0] for line in text.split("\nCost\n")[1].splitlines()[3:5]] == ["teacher", "openai/gpt-5-mini"]
+
+
+def test_of_rows_done_worse_it_says_how_many_it_shows() -> None:
+    rows = [{"id": f"r{n}", "inputs": {"t": "x"}, "expected": "a", "teacher": "a", "student": "b"} for n in range(9)]
+    text = shown(distilled(student("small", regressions=rows, worse_on=9)))
+    assert "small: 9 rows, the worst 5" in text
+    assert "r4" in text
+    assert "r5" not in text
+
+
 def test_hostile_names_are_words_in_a_terminal() -> None:
     evil = "\x1b]8;;http://x\x07\x1b[2J[red]x[/red]\u202e"
     text = shown(distilled(student(evil, reason=evil, note=evil), name=evil, remarks=[evil]))

@@ -100,9 +100,17 @@ def test_a_log_tells_the_baseline_and_every_win(lines: Lines, log: io.StringIO, 
     clock.at += 2
     lines.folded(Told(3, "rules", "won", note="add to system: otters"))
     told = log.getvalue().splitlines()
-    assert told[0] == "banking: searching; caps: 800 rollouts, $1.00"
+    assert told[0] == f"banking: {AT_WORK.phase}; caps: 800 rollouts, $1.00"
     assert "step 0: baseline; best val 0.820 (selection score, optimistic); 200/800 rollouts, $0.25/$1.00" in told[1]
     assert told[2].endswith("; add to system: otters")
+
+
+def test_a_log_says_each_phase_once_however_many_parts_it_has(lines: Lines, log: io.StringIO) -> None:
+    for phase in (AT_WORK.phase, "sealed test", "sealed test"):
+        lines.began(Running(lambda phase=phase: replace(AT_WORK, phase=phase), lambda: None))
+    assert [line.split("; ")[0] for line in log.getvalue().splitlines()] == [
+        f"banking: {AT_WORK.phase}", "banking: sealed test"
+    ]  # fmt: skip
 
 
 def test_a_log_gets_at_most_a_line_a_second_and_loses_no_win(lines: Lines, log: io.StringIO, clock: Clock) -> None:

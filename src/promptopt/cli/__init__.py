@@ -31,6 +31,7 @@ from promptopt.cli.command import (
 from promptopt.cli.distill import distill
 from promptopt.cli.export import export
 from promptopt.cli.judge import judges
+from promptopt.errors import UserError
 
 app = typer.Typer(
     help="Searches for better prompts under hard budgets, and proves on unseen rows that they are better.",
@@ -69,10 +70,13 @@ def optimize(
     """Search for a better prompt and judge it on the sealed test; goes on with a run that stands there."""
     from promptopt.api import optimize_job
     from promptopt.config import Config
+    from promptopt.config.distill import kind_of
     from promptopt.job import Job
     from promptopt.report import terminal
     from promptopt.report.folder import condition_of
 
+    if kind_of(config) is not Config:
+        raise UserError(f"{config} names students, so it is a distillation: promptopt distill {config}")
     with opened(config, set_, Config) as settings, watched(settings.name) as watch:
         job = Job.from_config(settings)
         job = job if run_dir is None else replace(job, directory=run_dir)

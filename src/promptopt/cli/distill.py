@@ -70,7 +70,7 @@ def _verify(
 
     with opened(config, set_, DistillConfig) as settings, watched(settings.name) as watch:
         asked = claim(distilling(settings, run_dir), data=data, student=student, lm=lm)
-        fetch_models(asked.work.job)
+        fetch_models(asked.work.job, asked.student.lm)
         made = verify_claim(asked, watch)
     console().print(verification(made))
     tell(f"written to {run_dir / VERIFIED}")
@@ -87,4 +87,4 @@ def _config_of(run_dir: Path) -> Path:
         raise UserError(
             f"{run_dir}: its config is not where it was; name it: promptopt distill CONFIG --verify RUN_DIR"
         )
-    return run_dir / known
+    return (run_dir / known).resolve()

@@ -46,7 +46,7 @@ class TrafficSettings(Settings):
 
 
 class CascadeSettings(Settings):
-    """A student that answers where it is sure, and the teacher behind it; see `distill.escalation`."""
+    """A student that answers where it is sure, and the teacher behind it; see `distillation.escalation`."""
 
     confidence: Literal["self_consistency", "judge"] = "self_consistency"
     """How sure it is: the share of its samples that agree, or what a judge thinks of its answer."""
@@ -81,7 +81,7 @@ class DistillConfig(Config):
     """What counts as right: data.expected, the teacher's outputs, a judge's word, or people's where there is one."""
     weak: str | None = None
     """The stripped prompt that the teacher must beat, or the test can tell nothing; null: its first sentences."""
-    repeats: int = Field(default=1, ge=1)
+    repeats: int = Field(default=1, ge=1, le=20)
     """How often the teacher answers each val row, to see how far it agrees with itself."""
     traffic: TrafficSettings | None = None
     """For the saving a month."""
@@ -91,6 +91,10 @@ class DistillConfig(Config):
     """Columns by whose values the test is looked at besides; the right answer and the group need not be named."""
     cascade: CascadeSettings | None = None
     """Where no student holds alone: one that asks the teacher where it is unsure; null: none."""
+
+    @property
+    def requests_per_month(self) -> int | None:
+        return self.traffic.requests_per_month if self.traffic else None
 
     def taught(self, row: Example) -> bool:
         """Whether the teacher's output is what counts as right on `row`."""
@@ -105,6 +109,8 @@ class DistillConfig(Config):
                 program = cast("dict[str, Any]", said["program"])
                 args: dict[str, Any] = {**(program.get("lm_args") or {}), **(rest.get("lm_args") or {})}
                 return {**said, "program": {**program, "lm": lm, **({"lm_args": args} if args else {})}}
+            case {"program": dict()}:  # the teacher is what is wrong then, and the only thing to complain about
+                return {**said, "program": {"lm": "the teacher's", **cast("dict[str, Any]", said["program"])}}
             case _:
                 return said
 

@@ -31,6 +31,12 @@ def _slug(text: str) -> str:
     return text
 
 
+def _path(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must be a path, and no path holds a NUL character")
+    return text
+
+
 def _import_path(text: str) -> str:
     if not re.fullmatch(r".+:[A-Za-z_]\w*", text):
         raise ValueError("must say a file and the function in it, such as my_program.py:run")
@@ -91,6 +97,7 @@ def _component(value: Any) -> Any:
 
 
 Text = Annotated[str, Field(min_length=1)]
+FilePath = Annotated[Text, AfterValidator(_path)]
 Slug = Annotated[str, AfterValidator(_slug)]
 ImportPath = Annotated[str, AfterValidator(_import_path)]
 LmArgs = Annotated[dict[str, Any], AfterValidator(_model_arguments), AfterValidator(_json)]
@@ -213,11 +220,11 @@ class SplitSettings(Settings):
 class DataSettings(Settings):
     """Where the rows are: one file and how to split it, or a file for each split."""
 
-    path: Text | None = None
+    path: FilePath | None = None
     split: SplitSettings | None = None
-    train: Text | None = None
-    val: Text | None = None
-    test: Text | None = None
+    train: FilePath | None = None
+    val: FilePath | None = None
+    test: FilePath | None = None
     inputs: Columns
     """The columns that the program sees."""
     expected: Columns | None = None
@@ -306,7 +313,7 @@ class BudgetSettings(Settings):
 class RunSettings(Settings):
     """Where and how fast the run goes; only the seed decides what it finds."""
 
-    dir: Text | None = None
+    dir: FilePath | None = None
     """The run directory; null: runs/NAME beside the config."""
     seed: int = Field(default=0, ge=0)
     concurrency: int = Field(default=8, ge=1)

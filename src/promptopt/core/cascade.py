@@ -84,9 +84,10 @@ def fit(
     `student_cost` is what asking the student takes, all its samples together, as a share of what the teacher takes;
     the certificate is to be had at `level` on `test_rows`. None where no threshold saves anything.
 
-    Against optimism val counts one more row, which the cascade loses, and the chance allows for val's own error.
+    A student that is not sure at all, or has no answer, never goes without the teacher. Against optimism val counts one
+    more row, which the cascade loses, and the chance allows for val's own error.
     """
-    known = thresholds([row.confidence for row in rows])
+    known = thresholds([row.confidence for row in rows if row.confidence > 0])
     tried = (_tried(rows, at, margin, student_cost, test_rows, level) for at in known)
     saving = [one for one in tried if one.saving > 0]
     return max(saving, key=lambda one: (one.saving * one.chance, one.value), default=None)

@@ -109,7 +109,7 @@ def certify(
     tests = {name: _test(pairs, margin, binary, level, seed) for name, pairs in students.items()}
     corrected = holm([1.0 if test is None else test.p for test in tests.values()])
     return {
-        name: _certificate(students[name], test, p, level, sensitive)
+        name: _certificate(students[name], test, p, level, sensitive, len(students))
         for (name, test), p in zip(tests.items(), corrected, strict=True)
     }
 
@@ -130,7 +130,7 @@ def _test(pairs: Sequence[Pair], margin: float, binary: bool, level: float, seed
 
 
 def _certificate(
-    pairs: Sequence[Pair], test: NonInferiority | None, p: float, level: float, sensitive: bool
+    pairs: Sequence[Pair], test: NonInferiority | None, p: float, level: float, sensitive: bool, among: int
 ) -> Certificate:
     missing = sum(pair.scores is None for pair in pairs)
     if test is None:
@@ -147,7 +147,7 @@ def _certificate(
         return Certificate("NON-INFERIOR", why, p, test, missing, None)
     if test.p_inferior <= level:
         return Certificate("INFERIOR", f"It loses more than {test.margin:g} ({seen}).", p, test, missing, None)
-    needed = _needed(test)
+    needed = _needed(test, level / among)
     more = f"about {needed:,} {units} would settle it" if needed else f"as many {units} as you like would not settle it"
     why = f"{test.n:,} {units} do not tell whether quality held within {test.margin:g} ({seen}); {more}."
     return Certificate("INCONCLUSIVE", why, p, test, missing, needed)
@@ -163,8 +163,8 @@ def _objection(test: NonInferiority, missing: float, grouped: bool, sensitive: b
     return None
 
 
-def _needed(test: NonInferiority) -> int | None:
-    """Rows at which the difference that was seen would be shown, where it lies within the margin."""
+def _needed(test: NonInferiority, level: float) -> int | None:
+    """Rows at which the difference that was seen would be shown at `level`, where it lies within the margin."""
     find = rows_for_margin if test.method == "score" else rows_for_margin_graded
     share = test.differing / test.n if test.method == "score" else test.spread
-    return find(test.margin, share, true_diff=min(test.diff, 0.0))
+    return find(test.margin, share, true_diff=min(test.diff, 0.0), level=level)

@@ -26,7 +26,7 @@ from promptopt.core.cascade import vote
 from promptopt.core.example import Example
 from promptopt.core.rollout import Failure, Rollout
 from promptopt.distillation.escalation import Unseen, again, canonical
-from promptopt.errors import UserError
+from promptopt.errors import ModelDown, UserError
 from promptopt.lm.gateway import Gateway
 from promptopt.lm.local import LocalServers
 from promptopt.lm.message import CallFailed, Reply, Request, Scope
@@ -68,7 +68,7 @@ class Cascade:
     def load(config: DistillConfig | str | Path, run_dir: str | Path | None = None) -> Cascade:
         """The cascade that the distillation of `config` certified.
 
-        Raises UserError where it has not ended, or certified none.
+        Raises UserError where it has not ended, certified none, or another one than the config names now.
         """
         said = loaded(config, DistillConfig)
         path = Path(run_dir or said.run_dir) / RESULT
@@ -79,6 +79,10 @@ class Cascade:
         if said.cascade is None or found is None or found.get("verdict") != "NON-INFERIOR":
             why = (found or {}).get("note") or (found or {}).get("reason") or "the config asks for none"
             raise UserError(f"{path} has no certified cascade: {why}")
+        how = said.cascade
+        now = {"confidence": how.confidence, "samples": how.calls, "temperature": how.temperature}
+        if changed := [name for name, value in now.items() if found[name] != value]:
+            raise UserError(f"{path} certifies a cascade of other {' and '.join(changed)} than the config has now")
         program = build_program(said.program, said.base)
         return Cascade(
             program=program,
@@ -91,7 +95,7 @@ class Cascade:
         )
 
     def __call__(self, **inputs: Any) -> Answer:
-        """The answer to one input. Raises CallFailed where the teacher is asked and has none."""
+        """The answer to one input. Raises CallFailed where the teacher is asked and has none, and ModelDown."""
         return self.answers([inputs])[0]
 
     def answers(self, inputs: Sequence[Mapping[str, Any]]) -> list[Answer]:
@@ -136,9 +140,14 @@ class Cascade:
         return samples[0], score.value
 
     async def _sample(self, candidate: Candidate, row: Example, caller: Caller, number: int) -> Any:
-        """What a candidate answers; None where it fails, for then it is not sure."""
+        """What a candidate answers; None where it fails, for then it is not sure.
+
+        An endpoint that is down or refuses the key is an error: else the teacher would silently answer everything.
+        """
         try:
             return await self._run(candidate, row, caller, str(number))
+        except ModelDown:
+            raise
         except Exception:
             return None
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 import numpy as np
 
 from promptopt.core.budget import Spend
+from promptopt.core.certificate import Certificate
 from promptopt.core.rollout import Rollout
 
 REQUESTS = 1000
@@ -59,6 +60,19 @@ def cost_of(
         latency_p50=1000 * float(p50),
         latency_p95=1000 * float(p95),
     )
+
+
+def too_slow(cost: Cost | None, limit_ms: float | None) -> bool:
+    """Whether the slowest twentieth of requests takes longer than `limit_ms`, where there is such a limit."""
+    return limit_ms is not None and cost is not None and cost.latency_p95 > limit_ms
+
+
+def timely(certificate: Certificate, cost: Cost | None, limit_ms: float | None) -> Certificate:
+    """The certificate, INFERIOR where quality held but the answers are too slow."""
+    if certificate.outcome != "NON-INFERIOR" or not too_slow(cost, limit_ms):
+        return certificate
+    slow = f"But its slowest twentieth of requests takes more than the {limit_ms:,g} ms of max_latency_p95_ms."
+    return replace(certificate, outcome="INFERIOR", reason=f"{certificate.reason} {slow}")
 
 
 def factor(teacher: Cost | None, student: Cost | None) -> float | None:

@@ -28,8 +28,13 @@ from promptopt.metrics.answer_text import WAYS, as_text, normalise
 from promptopt.metrics.metric import Metric
 from promptopt.stats.noninferiority import LEVEL
 
-CASCADE = "the cascade"
-"""Its name among the students."""
+CASCADE = ""
+"""Its name among the students, which none of them can have."""
+
+
+def unseen(row: Example) -> Example:
+    """A row as it is known in use: its inputs alone."""
+    return replace(row, expected=None, meta={})
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Unseen:
         return json.dumps(["unseen", self.judge.fingerprint])
 
     async def score(self, example: Example, rollout: Rollout, lm: Session) -> Score:
-        return await self.judge.score(replace(example, expected=None, meta={}), rollout, lm)
+        return await self.judge.score(unseen(example), rollout, lm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +131,9 @@ async def planned(contest: Contest, teacher: Sequence[Rollout], confidence: Metr
                 own = await runner.evaluate(standing.best, val, step=0, split="val")
                 cost = settings.calls * _dearness(own, standing.student, teacher, heard.work.teacher)
                 tried.append((best_possible(values(own), values(teacher), cost), standing, own, cost))
-        if not tried or max(one[0] for one in tried) <= 0:
+        if not tried:
+            return Planned(note="no cascade was planned: no student answers")
+        if max(one[0] for one in tried) <= 0:
             return Planned(note="no cascade can save anything: with its own calls none costs less than the teacher")
         _, standing, own, cost = max(tried, key=lambda one: one[0])
         further = await _further(settings, heard, contest.runner_with, standing.best, val, confidence)

@@ -12,7 +12,7 @@ from promptopt.core.cascade import Routed, escalated, pairs
 from promptopt.core.certificate import Certificate
 from promptopt.core.rollout import Rollout
 from promptopt.core.sealed import Pair
-from promptopt.distillation.cost import Cost, cost_of, factor
+from promptopt.distillation.cost import Cost, cost_of, factor, timely, too_slow
 from promptopt.distillation.escalation import routed
 from promptopt.distillation.outcome import Cascaded
 from promptopt.distillation.sweep import Findings
@@ -55,10 +55,10 @@ def cascaded(found: Findings, certificate: Certificate | None, teacher: Cost | N
         made,
         escalated=len(sent) / len(rows),
         test=sum(scores) / len(scores) if scores else None,
-        certificate=certificate,
+        certificate=timely(certificate, cost, limit),
         cost=cost,
         cost_factor=factor(teacher, cost),
-        too_slow=limit is not None and cost is not None and cost.latency_p95 > limit,
+        too_slow=too_slow(cost, limit),
     )
 
 
@@ -123,7 +123,7 @@ def _costs(found: Findings, student: str) -> list[Cost | None]:
             arm.busy,
             priced=price(lm, work.job.settings_of(lm)) is not None,
             usd_per_hour=work.job.settings_of(lm).usd_per_hour,
-            requests_per_month=work.config.traffic.requests_per_month if work.config.traffic else None,
+            requests_per_month=work.config.requests_per_month,
         )
         for lm, arm in zip(lms, found.asked, strict=True)
     ]

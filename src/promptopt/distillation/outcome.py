@@ -132,14 +132,6 @@ class Cascaded:
     too_slow: bool = False
     note: str = ""
 
-    @property
-    def verdict(self) -> str | None:
-        """As a student's; too slow a cascade is INFERIOR, like too slow a student."""
-        if self.certificate is None:
-            return None
-        held = self.certificate.outcome == "NON-INFERIOR"
-        return "INFERIOR" if held and self.too_slow else self.certificate.outcome
-
     def to_json(self) -> dict[str, Any]:
         shown, said = self.certificate, self.settings
         test = shown.test if shown else None
@@ -160,7 +152,7 @@ class Cascaded:
             "ci": list(test.ci) if test else None,
             "p": shown.p if shown else None,
             "n": test.n if test else 0,
-            "verdict": self.verdict,
+            "verdict": shown.outcome if shown else None,
             "reason": shown.reason if shown else None,
             "rows_needed": shown.rows_needed if shown else None,
             **_cost_json(self.cost),

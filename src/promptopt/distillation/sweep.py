@@ -116,6 +116,7 @@ class Sweep:
                 for sample in range(1, settings.samples):
                     arms.append(await self._arm(runner, hot, rows, 2 * number + sample, sample))
         except (BudgetExhausted, ModelDown) as error:
+            self.ledger.forget_failures(TEST_STEP + 2 * number)
             return replace(found, cascade=replace(found.cascade, note=f"it was not tested to the end: {error}"))
         return replace(found, asked=tuple(arms))
 

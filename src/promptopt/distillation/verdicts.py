@@ -15,7 +15,7 @@ from promptopt.core.sealed import Pair
 from promptopt.core.slices import members, sliced
 from promptopt.distill_job import Distilling, Student
 from promptopt.distillation.contest import Standing
-from promptopt.distillation.cost import Cost, cost_of, factor, requests_to_pay
+from promptopt.distillation.cost import Cost, cost_of, factor, requests_to_pay, timely, too_slow
 from promptopt.distillation.escalation import CASCADE
 from promptopt.distillation.mixed import cascade_pairs, cascaded
 from promptopt.distillation.outcome import Cascaded, Distillation, Moved, Recommendation, Regression
@@ -105,12 +105,8 @@ def _moved(
     limit, rows = work.config.max_latency_p95_ms, work.job.split.test
     before, after = (found.arms.get(one.id) for one in (student.start, standing.best))
     cost = _cost(work, after, student) if after else None
-    too_slow = limit is not None and cost is not None and cost.latency_p95 > limit
     if standing.down:
         certificate = replace(certificate, reason=f"It was not tested. {standing.down}")
-    elif too_slow and certificate.outcome == "NON-INFERIOR":
-        slow = f"But its slowest twentieth of requests takes over {limit:,.0f} ms, which max_latency_p95_ms allows."
-        certificate = replace(certificate, outcome="INFERIOR", reason=f"{certificate.reason} {slow}")
     worse = sorted((pair for pair in pairs if _loss(pair) > 0), key=lambda pair: (-_loss(pair), pair.example_id))
     return Moved(
         name=student.name,
@@ -118,11 +114,11 @@ def _moved(
         candidate=standing.best,
         before=average(before.rollouts) if before else None,
         after=average(after.rollouts) if after else None,
-        certificate=certificate,
+        certificate=timely(certificate, cost, limit),
         cost=cost,
         cost_factor=factor(teachers, cost),
         pays_after=requests_to_pay(teachers, cost, spent.usd),
-        too_slow=too_slow,
+        too_slow=too_slow(cost, limit),
         note=standing.note,
         slices=sliced(pairs, members(rows, work.config.slices), binary=work.job.metric.binary, seed=work.job.run.seed),
         regressions=tuple(_regressions(found, standing, worse[:REGRESSIONS])),
@@ -166,7 +162,7 @@ def _cost(work: Distilling, arm: Arm, student: Student) -> Cost | None:
         arm.busy,
         priced=student.priced,
         usd_per_hour=student.usd_per_hour,
-        requests_per_month=work.config.traffic.requests_per_month if work.config.traffic else None,
+        requests_per_month=work.config.requests_per_month,
     )
 
 
@@ -183,7 +179,9 @@ def _recommended(
 
 def _mixed(cascade: Cascaded | None, teachers: Cost | None) -> Recommendation | None:
     """A cascade, where no student holds alone and it does, and costs no more than the teacher."""
-    if cascade is None or cascade.candidate is None or cascade.certificate is None or cascade.verdict != "NON-INFERIOR":
+    if cascade is None or cascade.candidate is None or cascade.certificate is None:
+        return None
+    if cascade.certificate.outcome != "NON-INFERIOR":
         return None
     if _dollars(teachers) < _dollars(cascade.cost) < float("inf"):
         return None
@@ -213,8 +211,8 @@ def _sentence(work: Distilling, chosen: Moved, teachers: Cost | None, spent: Spe
         change = f"{teachers.usd_per_1000:.4g} to {chosen.cost.usd_per_1000:.4g} dollars per 1,000 requests"
         times = f", by a factor of {chosen.cost_factor:.3g}" if chosen.cost_factor else ""
         said.append(f"Cost goes from {change}{times}.")
-        if work.config.traffic and teachers.usd_per_month is not None and chosen.cost.usd_per_month is not None:
-            saved, requests = teachers.usd_per_month - chosen.cost.usd_per_month, work.config.traffic.requests_per_month
+        if teachers.usd_per_month is not None and chosen.cost.usd_per_month is not None:
+            saved, requests = teachers.usd_per_month - chosen.cost.usd_per_month, work.config.requests_per_month
             said.append(f"At {requests:,} requests a month that saves {saved:,.2f} dollars.")
         if chosen.pays_after is not None and spent.usd:
             paid = f"paid for after {chosen.pays_after:,} requests"

@@ -25,15 +25,16 @@ from promptopt.core.split import digest, inputs_digest
 from promptopt.data import Dataset
 from promptopt.distill_job import Distilling, Student, student_of
 from promptopt.distillation.binding import Binding, bind
-from promptopt.distillation.cost import Cost, cost_of, factor
+from promptopt.distillation.cost import Cost, cost_of, factor, timely
 from promptopt.distillation.references import Traced
-from promptopt.distillation.teacher import answered, check_teacher
+from promptopt.distillation.teacher import TRACES, answered, check_teacher
 from promptopt.distillation.verdicts import average
 from promptopt.errors import BudgetExhausted, DataError, RunError, UserError
 from promptopt.execute.progress import Watch
 from promptopt.execute.runner import Runner
 from promptopt.lm.pricing import check_model, require_price
-from promptopt.report.distilled import Bound, Distilled, read_distillation
+from promptopt.metrics.preflight import check_rows
+from promptopt.report.distilled import Bound, Distilled, is_distillation, read_distillation
 from promptopt.report.distilled import Student as Certified
 from promptopt.result import reading, spent_json
 from promptopt.running import open_ledger, runner_for, seconds_left
@@ -112,10 +113,13 @@ def claim(work: Distilling, *, data: Path | None = None, student: str | None = N
     """The certificate of the run in `work`'s directory: of the recommended student, or the one of this name.
 
     `data` brings fresh rows, `lm` another model for the student's prompt. Raises UserError where there is no such
-    certificate or the program, the metric or the margin are others now, and DataError for rows that have taught.
+    certificate or the program, the metric, the references or the margin are others now, and DataError for rows that
+    have taught.
     """
     job = work.job
     with reading(job.directory) as ledger:
+        if not is_distillation(ledger):
+            raise UserError(f"{job.directory} is no run of promptopt distill, so it has no certificate")
         made = read_distillation(ledger, job.directory)
         _require_same(ledger.meta("identity")["config"], work)
     if not isinstance(made, Distilled):
@@ -141,6 +145,7 @@ async def verify(asked: Claim, watch: Watch) -> Verification:
     """Run both on the rows and test the difference. What an earlier session has paid for is not paid again."""
     work, job = asked.work, asked.work.job
     candidate, rows = asked.student.start, job.split.test
+    await check_rows(job.metric, [row for row in rows if not work.config.taught(row)])
     with locked(job.directory), closing(open_ledger(job, watch)) as ledger:
         opening = count_opening(asked.run, inputs_digest(rows), ledger.meta("run_id"))
         teacher, student = await _both(asked, ledger, watch)
@@ -154,14 +159,14 @@ async def verify(asked: Claim, watch: Watch) -> Verification:
             opening=opening,
             seed=job.run.seed,
         )[asked.student.name]
-        binding = bind(work, candidate, rows, ledger)
+        binding, cost = bind(work, candidate, rows, ledger), _cost(work, asked.student, student, ledger, 2)
         made = Verification(
             student=asked.student.name,
-            certificate=certificate,
+            certificate=timely(certificate, cost, work.config.max_latency_p95_ms),
             teacher=average(teacher),
             after=average(student),
             teacher_cost=_cost(work, work.teacher, teacher, ledger, 1),
-            cost=_cost(work, asked.student, student, ledger, 2),
+            cost=cost,
             opening=opening,
             binding=binding,
             changed=tuple(_changed(asked.certified.certificate, binding)),
@@ -182,9 +187,10 @@ async def _both(asked: Claim, ledger: Ledger, watch: Watch) -> tuple[tuple[Rollo
             tracer = Runner(
                 replace(runner.bench, metric=Traced()), concurrency=job.run.concurrency, timeout=job.run.rollout_timeout
             )
-            heard = await tracer.evaluate(job.baseline, lacking, step=1, split="traces")
-            rows = answered(rows, {one.example_id: one for one in heard if one.failure is None})
-            teacher = await runner.evaluate(job.baseline, rows, step=1, split="test")
+            heard = await tracer.evaluate(job.baseline, lacking, step=0, split=TRACES)
+            answers = {one.example_id: one for one in heard if one.failure is None}
+            rows = answered(rows, answers)
+            teacher = await runner.evaluate(job.baseline, rows, step=1, split="test", sample=1 if answers else 0)
             check_teacher(teacher)
             return teacher, await runner.evaluate(asked.student.start, rows, step=2, split="test")
     except TimeoutError:
@@ -201,7 +207,7 @@ def _cost(work: Distilling, model: Student, rollouts: Sequence[Rollout], ledger:
         ledger.busy("program", step),
         priced=model.priced,
         usd_per_hour=model.usd_per_hour,
-        requests_per_month=work.config.traffic.requests_per_month if work.config.traffic else None,
+        requests_per_month=work.config.requests_per_month,
     )
 
 
@@ -225,12 +231,15 @@ def _unfinished(folder: Path, asked: str) -> Path:
 
 
 def _require_same(certified: dict[str, Any], work: Distilling) -> None:
-    """A certificate says nothing of another program, metric or margin."""
+    """A certificate says nothing of another program, metric, margin or of other references."""
     for name in ("program", "metric"):
         if certified.get(name) != work.job.identity.get(name):
             raise UserError(f"the config's {name} is not the one that was certified: undo the change, or distill anew")
-    if certified["distill"]["margin"] != work.config.margin:
-        raise UserError(f"the margin was {certified['distill']['margin']:g}, fixed beforehand, and stays that")
+    said = certified["distill"]
+    if said["margin"] != work.config.margin:
+        raise UserError(f"the margin was {said['margin']:g}, fixed beforehand, and stays that")
+    if said["references"] != work.config.references:
+        raise UserError(f"what counts as right was references: {said['references']}, and stays that")
 
 
 def _fresh(work: Distilling, path: Path) -> tuple[Example, ...]:

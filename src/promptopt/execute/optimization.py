@@ -87,10 +87,10 @@ class Optimization:
             steps=state.folded,
             in_flight=len(self.search.in_flight),
             val_baseline=state.mean(state.baseline) if known else None,
-            val_best=state.promise(state.incumbent) if known else None,
+            val_best=min(1.0, state.promise(state.incumbent)) if known else None,
             last_win=self._last_win,
             spent=self.ledger.account.spent,
-            budget=self.job.budget,
+            budget=self.ledger.account.budget,  # what is spent counts against the whole, also where this is a part
             seconds=self.seconds(),
         )
 

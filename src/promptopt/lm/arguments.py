@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 ELSEWHERE = {
+    "lm": "the lm beside it",
     "model": "the lm beside it",
     "name": "the lm beside it",
     "settings": "lms.MODEL",

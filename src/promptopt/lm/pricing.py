@@ -79,7 +79,8 @@ def check_model(model: str, settings: ModelSettings) -> None:
 def worst_case(request: Request, settings: ModelSettings) -> Spend:
     """The most that one try of `request` can cost; 0 dollars where the price is unknown."""
     tokens_in, tokens_out = input_bound(request), max_tokens(request, settings)
-    return spend(price(request.model, settings, tokens_in), tokens_in, tokens_out)
+    found = price(request.model, settings, tokens_in)
+    return max((spend(found, tokens_in, tokens_out, cached) for cached in (0, tokens_in)), key=lambda one: one.usd)
 
 
 def spend(price: Price | None, tokens_in: int, tokens_out: int, cached_in: int = 0) -> Spend:

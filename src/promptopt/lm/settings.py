@@ -25,7 +25,7 @@ class ModelSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    api_base: str | None = Field(default=None, pattern=r"^https?://[^@\s]+$")
+    api_base: str | None = None
     """The endpoint, without a key in it; None leaves it to litellm, or to the local runtime for `local/NAME`."""
     api_key_env: str | None = None
     """The environment variable that holds the key; the key itself never stands in a file."""
@@ -64,6 +64,13 @@ class ModelSettings(BaseModel):
         """These settings with all that `other` says in their place; a key goes with the variable that names it."""
         changed = self.model_copy(update={name: getattr(other, name) for name in other.model_fields_set})
         return changed.with_key(other.api_key or (None if other.api_key_env else self.api_key))
+
+    @field_validator("api_base")
+    @classmethod
+    def _is_an_address(cls, base: str | None) -> str | None:
+        if base is not None and not re.fullmatch(r"https?://[^@\s]+", base):
+            raise ValueError("must be an address such as https://host/v1, without a key in it")
+        return base
 
     @field_validator("api_key_env")
     @classmethod

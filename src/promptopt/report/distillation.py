@@ -85,8 +85,8 @@ def _reasons(made: Distilled) -> Iterator[RenderableType]:
 
 
 def _cost(made: Distilled) -> RenderableType:
-    rows = table(*COST_COLUMNS)
-    rows.columns[0].overflow = "fold"
+    rows = table(*(name.replace("$ ", "$\xa0").replace(" ", "\n") for name in COST_COLUMNS))
+    rows.columns[0].overflow, rows.collapse_padding = "fold", True
     for cells in cost_rows(made):
         rows.add_row(*map(Text, cells))
     return rows
@@ -102,10 +102,10 @@ def _slices(made: Distilled) -> Iterator[RenderableType]:
 
 
 def _regressions(made: Distilled) -> Iterator[RenderableType]:
-    for name, found in regressions(made):
+    for name, found in regressions(made, SHOWN):
         yield Text(name, "bold")
         rows = Table.grid(padding=(0, 2))
-        for row, asked, _, teacher, student in found[:SHOWN]:
+        for row, asked, _, teacher, student in found:
             rows.add_row(row, line(asked, 100), f"teacher {line(teacher, 30)}", f"student {line(student, 30)}")
         yield rows
 

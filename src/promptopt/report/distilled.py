@@ -84,8 +84,6 @@ class Bound(_Read):
     """A hash of the student's prompt."""
     data: str
     """A hash of the sealed rows."""
-    created: str = ""
-    """When, in ISO 8601."""
 
 
 class Slice(_Read):

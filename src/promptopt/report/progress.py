@@ -41,7 +41,7 @@ class Lines:
     def __init__(self, out: IO[str], name: str, now: Callable[[], float] = time.monotonic) -> None:
         self._out, self._name, self._now = out, name, now
         self._last = float("-inf")
-        self._unsaid = ""
+        self._unsaid = self._phase = ""
         self._progress: Callable[[], Progress] | None = None
 
     def __enter__(self) -> Self:
@@ -55,8 +55,11 @@ class Lines:
 
     def began(self, running: Running) -> None:
         self._progress = running.progress
-        caps = ", ".join(_unit(cap, most) for cap, _, most, _ in _caps(running.progress())) or "none"
-        self.said(f"{self._name}: searching; caps: {caps}")
+        now = running.progress()
+        caps = ", ".join(_unit(cap, most) for cap, _, most, _ in _caps(now)) or "none"
+        if now.phase != self._phase:
+            self._phase = now.phase
+            self.said(f"{self._name}: {now.phase}; caps: {caps}")
 
     def folded(self, told: Told) -> None:
         if self._progress is None:

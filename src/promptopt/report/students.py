@@ -18,7 +18,7 @@ SLICE_NOTE = (
     "The surest losses first. Exploratory: p values are corrected over a student's slices, and certify nothing."
 )
 REGRESSION_COLUMNS = ("row", "asked", "right", "teacher", "student")
-CERTIFICATE_COLUMNS = ("", "teacher", "student", "prompt", "test rows", "made")
+CERTIFICATE_COLUMNS = ("", "teacher", "student", "prompt", "test rows")
 CERTIFICATE_NOTE = "Another model version, prompt or kind of rows: promptopt distill --verify RUN_DIR tests it again."
 SLICES = 8
 """Slices of a student that are shown."""
@@ -41,7 +41,7 @@ class QualityRow:
 def headline(made: Distilled) -> tuple[str, str]:
     """What to do, and what that rests on."""
     if made.recommendation is None:
-        return "Stay with the teacher", "No student is shown to do the job as well."
+        return "Stay with the teacher", "No student is shown to do the job as well at no higher cost."
     lead = f"Switch to {made.chosen.name if made.chosen else made.recommendation.lm}"
     return lead, made.recommendation.sentence.removeprefix(lead).lstrip(". ")
 
@@ -100,12 +100,12 @@ def slice_rows(made: Distilled) -> Iterator[tuple[str, ...]]:
             yield name, f"{part.n:,}", score(part.teacher), score(part.student), diff, f"{part.p:.2g}"
 
 
-def regressions(made: Distilled) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
-    """By student and how many there are, the rows that it does worse, in the cells of REGRESSION_COLUMNS."""
+def regressions(made: Distilled, most: int | None = None) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+    """By student and how many there are, the rows that it does worse, at most so many, as REGRESSION_COLUMNS says."""
     for one in made.students:
-        if one.regressions:
-            listed = f", the worst {len(one.regressions)}" if one.worse_on > len(one.regressions) else ""
-            yield f"{_name(one)}: {count(one.worse_on, 'row')}{listed}", [_regression(row) for row in one.regressions]
+        if shown := one.regressions[:most]:
+            listed = f", the worst {len(shown)}" if one.worse_on > len(shown) else ""
+            yield f"{_name(one)}: {count(one.worse_on, 'row')}{listed}", [_regression(row) for row in shown]
 
 
 def _regression(row: Regression) -> tuple[str, ...]:
@@ -119,7 +119,7 @@ def certificate_rows(made: Distilled) -> Iterator[tuple[str, ...]]:
     for one in made.students:
         if bound := one.certificate:
             models = (line(", ".join(model.reported) or model.lm, 60) for model in (bound.teacher, bound.student))
-            yield _name(one), *models, bound.prompt, bound.data[:12], line(bound.created, 20)
+            yield _name(one), *models, bound.prompt, bound.data[:12]
 
 
 def prompts(made: Distilled) -> Iterator[tuple[str, Changes]]:

@@ -155,8 +155,9 @@ class Ledger:
 
     @property
     def decided(self) -> bool:
-        """Whether any search has told something."""
-        return self._db.execute(f"SELECT 1 FROM events WHERE kind LIKE '%{TOLD}' LIMIT 1").fetchone() is not None
+        """Whether any search has told something, or the sealed rows are open."""
+        decisions = f"kind LIKE '%{TOLD}' OR kind = 'opened'"
+        return self._db.execute(f"SELECT 1 FROM events WHERE {decisions} LIMIT 1").fetchone() is not None
 
     def searches(self) -> dict[str, int]:
         """Of each search among several, by its lane's name, how many steps have told something."""
