@@ -173,7 +173,7 @@ async def test_an_interrupted_run_pays_for_no_call_twice(tmp_path: Path) -> None
 
 async def test_a_second_interrupt_ends_it_at_once(tmp_path: Path) -> None:
     process = await start("optimize", write_quick_job(tmp_path), "--set", "program.path=program.py:stuck")
-    await said(process, "searching")
+    await said(process, "; caps: ")
     process.send_signal(signal.SIGINT)
     await said(process, "interrupted: finishing the calls in flight")
     process.send_signal(signal.SIGINT)
@@ -182,7 +182,7 @@ async def test_a_second_interrupt_ends_it_at_once(tmp_path: Path) -> None:
 
 async def test_a_running_run_can_be_watched_from_outside(tmp_path: Path) -> None:
     process = await start("optimize", write_quick_job(tmp_path), "--set", "program.path=program.py:stuck")
-    await said(process, "searching")
+    await said(process, "; caps: ")
     report, listed = cli("report", tmp_path / "runs" / "quick"), cli("runs", tmp_path / "runs")
     second = cli("optimize", tmp_path / "quick.yaml", "--set", "program.path=program.py:stuck")
     process.kill()
