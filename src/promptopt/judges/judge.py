@@ -26,6 +26,9 @@ from promptopt.metrics.built_in import STRICT
 
 _TASK = "You judge one output of another system by a rubric."
 _CLOSING = "Judge the output by the rubric now. Answer with the JSON object alone."
+_CASE = "You judge one case by a rubric: what its inputs say."
+_CASE_CLOSING = "Judge these inputs by the rubric now. Answer with the JSON object alone."
+"""Where people have labelled inputs alone: asked about an output, a small model looks for one, and finds it wanting."""
 
 
 def _says_an_answer(said: Any) -> Any:
@@ -108,7 +111,7 @@ class Judge(Asking):
     @property
     def fingerprint(self) -> str:
         worths = {name: [one.scale.options, one.scale.worths, one.weight] for name, one in self.asked.items()}
-        return json.dumps([super().fingerprint, worths])
+        return json.dumps([super().fingerprint, worths, _CASE, _CASE_CLOSING])
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -149,10 +152,10 @@ class Judge(Asking):
     def messages(self, example: Example, output: Any) -> tuple[Message, ...]:
         """What the judge is asked about `output`. Raises ValueError for a column that the row does not have."""
         title = "conversation with the output to judge" if self.conversation else "output to judge"
-        blocks = dict(self.row_blocks(example))
-        if self.conversation or output is not None:  # labels may be about a row's inputs alone
-            blocks[title] = self.output_text(example, output)
-        return self.prompt(blocks, self.rubric, _CLOSING, task=_TASK, rubric=self._rubrics(), form=self._form())
+        blocks, task, closing = dict(self.row_blocks(example)), _CASE, _CASE_CLOSING
+        if self.conversation or output is not None:
+            blocks[title], task, closing = self.output_text(example, output), _TASK, _CLOSING
+        return self.prompt(blocks, self.rubric, closing, task=task, rubric=self._rubrics(), form=self._form())
 
     def _rubrics(self) -> str:
         said = [f"{json.dumps(name, ensure_ascii=False)}: {one.rubric}" for name, one in self.criteria.items()]
