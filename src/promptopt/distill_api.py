@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 from promptopt.config import loaded
@@ -20,13 +18,11 @@ from promptopt.distillation.sweep import Sweep
 from promptopt.distillation.verdicts import outcome
 from promptopt.distillation.verify import CONFIG_FILE, Claim, Verification, claim
 from promptopt.distillation.verify import verify as run_claim
-from promptopt.errors import BudgetExhausted, RunError
 from promptopt.execute.optimization import TEST_STEP
 from promptopt.execute.progress import Watch
-from promptopt.execute.runner import Halted, Runner
-from promptopt.metrics.metric import Metric
+from promptopt.execute.runner import Halted
 from promptopt.metrics.preflight import check_rows
-from promptopt.running import blocking, open_ledger, runner_for, seconds_left, shown
+from promptopt.running import blocking, in_time, open_ledger, runner_for, shown
 from promptopt.store.ledger import DISTILLED, Ledger
 from promptopt.store.run_dir import RESULT, check_openings, locked, write_json
 
@@ -99,28 +95,15 @@ async def _distill(work: Distilling, watch: Watch) -> Distillation:
 async def _run(work: Distilling, ledger: Ledger, watch: Watch) -> Distillation:
     job = work.job
     async with runner_for(job, ledger, watch) as runner:
-
-        def runner_with(metric: Metric) -> Runner:
-            return Runner(
-                replace(runner.bench, metric=metric),
-                concurrency=job.run.concurrency,
-                timeout=job.run.rollout_timeout,
-            )
-
         try:
-            async with asyncio.timeout(seconds_left(job, ledger)):
-                sweep = Sweep(work, runner_with, ledger, watch)
+            async with in_time(job, ledger):
+                sweep = Sweep(work, runner.scored_by, ledger, watch)
                 found = await sweep.run()
                 if outcome(found, ledger.spent(), ledger.seconds()).recommendation is None:
                     found = await sweep.escalate(found)
         except Halted:
             watch.said("interrupted: run the same command again to go on")
             raise KeyboardInterrupt from None
-        except TimeoutError:
-            raise BudgetExhausted("minutes") from None
-        except RunError:
-            ledger.forget_failures(after_step=-1)
-            raise
         return outcome(found, ledger.spent(), ledger.seconds())
 
 

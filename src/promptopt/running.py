@@ -65,20 +65,26 @@ async def evaluated(
 
     Raises RunError when it cannot go on. What failed up to there is tried again by the next session.
     """
+    async with runner_for(job, ledger, watch) as runner, in_time(job, ledger):
+        return await runner.evaluate(candidate, rows, step=0, split=split)
+
+
+@asynccontextmanager
+async def in_time(job: Job, ledger: Ledger) -> AsyncGenerator[None]:
+    """Work within the minutes that all sessions of the job may take.
+
+    Raises RunError when it cannot go on. What failed up to there is tried again by the next session.
+    """
+    minutes = job.budget.minutes
+    left = None if minutes is None else max(0.0, 60 * minutes - ledger.seconds())
     try:
-        async with runner_for(job, ledger, watch) as runner, asyncio.timeout(seconds_left(job, ledger)):
-            return await runner.evaluate(candidate, rows, step=0, split=split)
+        async with asyncio.timeout(left):
+            yield
     except TimeoutError:
         raise BudgetExhausted("minutes") from None
     except RunError:
         ledger.forget_failures(after_step=-1)
         raise
-
-
-def seconds_left(job: Job, ledger: Ledger) -> float | None:
-    """Of the minutes that all sessions of the job may take; None where they are not capped."""
-    minutes = job.budget.minutes
-    return None if minutes is None else max(0.0, 60 * minutes - ledger.seconds())
 
 
 def open_ledger(job: Job, watch: Watch) -> Ledger:

@@ -35,7 +35,7 @@ def outcome(found: Findings, spent: Spend, seconds: float) -> Distillation:
     """What the rollouts come to."""
     work = found.heard.work
     job, teacher = work.job, found.arms[work.job.baseline.id]
-    tried = assay(_pairs(found.weak, found.samples[0], job.split.val), binary=job.metric.binary, seed=job.run.seed)
+    tried = assay(paired(found.weak, found.samples[0], job.split.val), binary=job.metric.binary, seed=job.run.seed)
     pairs = {one.student.name: _tested(found, one) for one in found.standings}
     family = pairs | ({CASCADE: cascade_pairs(found)} if found.cascade.threshold else {})
     certificates = certify(
@@ -46,7 +46,7 @@ def outcome(found: Findings, spent: Spend, seconds: float) -> Distillation:
         opening=found.opening,
         seed=job.run.seed,
     )
-    cost = _cost(work, teacher, work.teacher)
+    cost = cost_in(work, teacher, work.teacher)
     students = tuple(
         _moved(found, one, pairs[one.student.name], certificates[one.student.name], cost, spent)
         for one in found.standings
@@ -85,10 +85,11 @@ def _tested(found: Findings, standing: Standing) -> list[Pair]:
         return []
     ran = {one.example_id for one in arm.rollouts}
     teacher = found.arms[found.heard.work.job.baseline.id].rollouts
-    return _pairs([one for one in teacher if one.example_id in ran], arm.rollouts, found.heard.work.job.split.test)
+    return paired([one for one in teacher if one.example_id in ran], arm.rollouts, found.heard.work.job.split.test)
 
 
-def _pairs(old: Sequence[Rollout], new: Sequence[Rollout], rows: Sequence[Example]) -> list[Pair]:
+def paired(old: Sequence[Rollout], new: Sequence[Rollout], rows: Sequence[Example]) -> list[Pair]:
+    """Both runs' scores on each of `rows` that the old one ran on."""
     groups, scores = {row.id: row.group for row in rows}, values(new)
     return [Pair(one.example_id, one.value, scores.get(one.example_id), groups[one.example_id]) for one in old]
 
@@ -104,7 +105,7 @@ def _moved(
     work, student = found.heard.work, standing.student
     limit, rows = work.config.max_latency_p95_ms, work.job.split.test
     before, after = (found.arms.get(one.id) for one in (student.start, standing.best))
-    cost = _cost(work, after, student) if after else None
+    cost = cost_in(work, after, student) if after else None
     if standing.down:
         certificate = replace(certificate, reason=f"It was not tested. {standing.down}")
     worse = sorted((pair for pair in pairs if _loss(pair) > 0), key=lambda pair: (-_loss(pair), pair.example_id))
@@ -155,7 +156,8 @@ def _self_agreement(found: Findings) -> float | None:
     return self_consistency(list(answers.values()), np.random.default_rng(0)).value
 
 
-def _cost(work: Distilling, arm: Arm, student: Student) -> Cost | None:
+def cost_in(work: Distilling, arm: Arm, student: Student) -> Cost | None:
+    """What a request of `student` costs by what `arm` took."""
     return cost_of(
         arm.rollouts,
         arm.spent,
@@ -170,7 +172,7 @@ def _recommended(
     work: Distilling, students: Sequence[Moved], teachers: Cost | None, spent: Spend
 ) -> Recommendation | None:
     """The cheapest eligible student that costs no more than the teacher; those without a price come last."""
-    eligible = [student for student in students if student.eligible and not _dearer(student, teachers)]
+    eligible = [student for student in students if student.eligible and not _dearer(student.cost, teachers)]
     if not eligible:
         return None
     chosen = min(eligible, key=lambda student: _dollars(student.cost))
@@ -183,7 +185,7 @@ def _mixed(cascade: Cascaded | None, teachers: Cost | None) -> Recommendation | 
         return None
     if cascade.certificate.outcome != "NON-INFERIOR":
         return None
-    if _dollars(teachers) < _dollars(cascade.cost) < float("inf"):
+    if _dearer(cascade.cost, teachers):
         return None
     both = f"{cascade.lm}, else {cascade.teacher}"
     said = [
@@ -201,8 +203,8 @@ def _dollars(cost: Cost | None) -> float:
     return float("inf") if cost is None or cost.usd_per_1000 is None else cost.usd_per_1000
 
 
-def _dearer(student: Moved, teachers: Cost | None) -> bool:
-    return _dollars(teachers) < _dollars(student.cost) < float("inf")
+def _dearer(cost: Cost | None, teachers: Cost | None) -> bool:
+    return _dollars(teachers) < _dollars(cost) < float("inf")
 
 
 def _sentence(work: Distilling, chosen: Moved, teachers: Cost | None, spent: Spend) -> str:
@@ -227,7 +229,7 @@ def _remarks(found: Findings, students: Sequence[Moved], teachers: Cost | None) 
     if missing := sum(one.value is None for one in found.arms[work.job.baseline.id].rollouts):
         yield f"The teacher has no score on {missing:,} of the sealed rows."
     for one in students:
-        if one.eligible and _dearer(one, teachers):
+        if one.eligible and _dearer(one.cost, teachers):
             yield f"{one.name} holds the teacher's quality and costs more, so it is not recommended."
     if work.config.cascade is None and not any(one.eligible for one in students):
         yield "No student holds alone. With `cascade: {}` one would answer where it is sure, and the teacher elsewhere."

@@ -6,7 +6,6 @@ model. The same rows opened once more are tested more strictly, as every further
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -19,25 +18,24 @@ from promptopt.core.budget import Spend
 from promptopt.core.certificate import Certificate, certify
 from promptopt.core.example import Example
 from promptopt.core.overlap import exact
-from promptopt.core.rollout import Rollout, values
-from promptopt.core.sealed import Pair
+from promptopt.core.rollout import Rollout
 from promptopt.core.split import digest, inputs_digest
 from promptopt.data import Dataset
 from promptopt.distill_job import Distilling, Student, student_of
 from promptopt.distillation.binding import Binding, bind
-from promptopt.distillation.cost import Cost, cost_of, factor, timely
+from promptopt.distillation.cost import Cost, factor, timely
 from promptopt.distillation.references import Traced
+from promptopt.distillation.sweep import Arm
 from promptopt.distillation.teacher import TRACES, answered, check_teacher
-from promptopt.distillation.verdicts import average
-from promptopt.errors import BudgetExhausted, DataError, RunError, UserError
+from promptopt.distillation.verdicts import average, cost_in, paired
+from promptopt.errors import DataError, UserError
 from promptopt.execute.progress import Watch
-from promptopt.execute.runner import Runner
 from promptopt.lm.pricing import check_model, require_price
 from promptopt.metrics.preflight import check_rows
 from promptopt.report.distilled import Bound, Distilled, is_distillation, read_distillation
 from promptopt.report.distilled import Student as Certified
 from promptopt.result import reading, spent_json
-from promptopt.running import open_ledger, runner_for, seconds_left
+from promptopt.running import in_time, open_ledger, runner_for
 from promptopt.store.ledger import Ledger
 from promptopt.store.run_dir import count_opening, locked, write_json
 
@@ -149,10 +147,8 @@ async def verify(asked: Claim, watch: Watch) -> Verification:
     with locked(job.directory), closing(open_ledger(job, watch)) as ledger:
         opening = count_opening(asked.run, inputs_digest(rows), ledger.meta("run_id"))
         teacher, student = await _both(asked, ledger, watch)
-        groups, scores = {row.id: row.group for row in rows}, values(student)
-        pairs = [Pair(one.example_id, one.value, scores[one.example_id], groups[one.example_id]) for one in teacher]
         certificate = certify(
-            {asked.student.name: pairs},
+            {asked.student.name: paired(teacher, student, rows)},
             work.config.margin,
             binary=job.metric.binary,
             sensitive=asked.sensitive,
@@ -181,34 +177,18 @@ async def verify(asked: Claim, watch: Watch) -> Verification:
 async def _both(asked: Claim, ledger: Ledger, watch: Watch) -> tuple[tuple[Rollout, ...], tuple[Rollout, ...]]:
     """The teacher's and the student's rollouts; where the teacher is what counts as right, it is heard first."""
     job, rows = asked.work.job, asked.work.job.split.test
-    try:
-        async with runner_for(job, ledger, watch) as runner, asyncio.timeout(seconds_left(job, ledger)):
-            lacking = [row for row in rows if asked.work.config.taught(row)]
-            tracer = Runner(
-                replace(runner.bench, metric=Traced()), concurrency=job.run.concurrency, timeout=job.run.rollout_timeout
-            )
-            heard = await tracer.evaluate(job.baseline, lacking, step=0, split=TRACES)
-            answers = {one.example_id: one for one in heard if one.failure is None}
-            rows = answered(rows, answers)
-            teacher = await runner.evaluate(job.baseline, rows, step=1, split="test", sample=1 if answers else 0)
-            check_teacher(teacher)
-            return teacher, await runner.evaluate(asked.student.start, rows, step=2, split="test")
-    except TimeoutError:
-        raise BudgetExhausted("minutes") from None
-    except RunError:
-        ledger.forget_failures(after_step=-1)
-        raise
+    async with runner_for(job, ledger, watch) as runner, in_time(job, ledger):
+        lacking = [row for row in rows if asked.work.config.taught(row)]
+        heard = await runner.scored_by(Traced()).evaluate(job.baseline, lacking, step=0, split=TRACES)
+        answers = {one.example_id: one for one in heard if one.failure is None}
+        rows = answered(rows, answers)
+        teacher = await runner.evaluate(job.baseline, rows, step=1, split="test", sample=1 if answers else 0)
+        check_teacher(teacher)
+        return teacher, await runner.evaluate(asked.student.start, rows, step=2, split="test")
 
 
-def _cost(work: Distilling, model: Student, rollouts: Sequence[Rollout], ledger: Ledger, step: int) -> Cost | None:
-    return cost_of(
-        rollouts,
-        ledger.spent("program", step),
-        ledger.busy("program", step),
-        priced=model.priced,
-        usd_per_hour=model.usd_per_hour,
-        requests_per_month=work.config.requests_per_month,
-    )
+def _cost(work: Distilling, model: Student, rollouts: tuple[Rollout, ...], ledger: Ledger, step: int) -> Cost | None:
+    return cost_in(work, Arm(rollouts, ledger.spent("program", step), ledger.busy("program", step)), model)
 
 
 def _certified(made: Distilled, name: str | None) -> Certified:

@@ -69,7 +69,7 @@ class Runner:
     """Runs at most `concurrency` rollouts at a time, older steps first, each within `timeout` seconds."""
 
     def __init__(self, bench: Bench, *, concurrency: int, timeout: float) -> None:
-        self.bench, self.timeout = bench, timeout
+        self.bench, self.concurrency, self.timeout = bench, concurrency, timeout
         self._slots = Slots(concurrency)
         self._flights: dict[str, asyncio.Task[Rollout]] = {}
         self._halt: str | None = None
@@ -77,6 +77,10 @@ class Runner:
         self._ends: deque[float] = deque(maxlen=64)
         self._program = bench.program.fingerprint
         self._metric = bench.metric.fingerprint
+
+    def scored_by(self, metric: Metric) -> Runner:
+        """A runner of its own on the same gateway and ledger, with another metric."""
+        return Runner(replace(self.bench, metric=metric), concurrency=self.concurrency, timeout=self.timeout)
 
     @property
     def pace(self) -> float:
