@@ -63,12 +63,27 @@ def test_a_rule_may_come_as_a_plain_text() -> None:
         (answer("be bold"), "tried before"),
         (answer("billing: it asks about something that was already bought"), "repeated the request"),
         (answer("card: it asks about something that was already sent"), "repeated the request"),
+        (answer("Sales are closed at night"), "repeated the request"),
     ],
 )
 def test_rules_that_cannot_stand_are_refused_by_their_reason(said: str, reason: str) -> None:
     with pytest.raises(Refused) as refused:
         AddRules().read(said, brief("Name {text}.\n- be nice", rejected={lines("- be bold").note: "-0.1 on val"}))
     assert refused.value.reason == reason
+
+
+def test_a_word_of_the_sample_may_stand_in_a_rule_where_the_rows_have_it_too() -> None:
+    rows = tuple(Example(f"s{i}", {"text": "about sales"}, "north") for i in range(2))
+    assert AddRules().read(answer("Sales go north."), brief(train=rows)) == lines("- Sales go north.")
+
+
+def test_a_program_that_does_not_choose_among_answers_is_shown_another_sample() -> None:
+    sums = tuple(Example(f"s{i}", {"text": f"{i} and {i}?"}, 2 * i) for i in range(4))
+    for train, shown in ((TRAIN, "sorts mail"), (sums, "how long a journey takes")):
+        asked = AddRules().ask(brief(train=train, evidence=[seen(train[0], "7", 0.0)]))
+        assert shown in str(asked.messages[0]["content"])
+    with pytest.raises(Refused, match="repeated the request"):
+        AddRules().read(answer("Write down the legs of it first"), brief(train=sums))
 
 
 def test_of_rules_that_were_rejected_together_one_is_still_tried_alone() -> None:

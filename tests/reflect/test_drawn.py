@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import pytest
-from briefs import TEXT, applied, brief
+from briefs import TEXT, TRAIN, applied, brief
 from hypothesis import given
 from hypothesis import strategies as st
 
 from promptopt.core.edit import RemoveText
+from promptopt.core.example import Example
 from promptopt.reflect.operator import Refused
 from promptopt.reflect.operators.remove import RemoveLine
-from promptopt.reflect.operators.tips import TIPS, AddTip
+from promptopt.reflect.operators.tips import ANSWERING, CHOOSING, AddTip
 
 LINES = "Name the intent of {text}.\n\n- be kind\n- be brief\n- be right"
 
 
-def test_tips_are_drawn_until_none_is_left() -> None:
+SUMS = tuple(Example(f"r{i}", {"text": f"{i} and {i}?"}, 2 * i) for i in range(9))
+KINDS = pytest.mark.parametrize(("train", "tips"), [(TRAIN, CHOOSING), (SUMS, ANSWERING)], ids=["labels", "sums"])
+
+
+@KINDS
+def test_the_tips_of_a_kind_of_program_are_drawn_until_none_is_left(
+    train: tuple[Example, ...], tips: tuple[str, ...]
+) -> None:
     rejected: dict[str, str] = {}
-    for _ in TIPS:
-        rejected[AddTip().draw(brief(rejected=rejected)).note] = "-0.1 on val"
-    assert len(rejected) == len(TIPS)
+    for _ in tips:
+        rejected[AddTip().draw(brief(train=train, rejected=rejected)).note] = "-0.1 on val"
+    assert len(rejected) == len(tips)
     with pytest.raises(Refused, match="no tip left"):
-        AddTip().draw(brief(rejected=rejected))
+        AddTip().draw(brief(train=train, rejected=rejected))
 
 
-def test_a_tip_that_the_text_has_is_not_drawn() -> None:
+@KINDS
+def test_a_tip_that_the_text_has_is_not_drawn(train: tuple[Example, ...], tips: tuple[str, ...]) -> None:
     with pytest.raises(Refused, match="no tip left"):
-        AddTip().draw(brief("\n".join(TIPS)))
+        AddTip().draw(brief("\n".join(tips), train=train))
 
 
 def test_lines_are_removed_until_only_the_one_with_the_placeholder_is_left() -> None:

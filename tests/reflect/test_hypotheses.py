@@ -10,7 +10,7 @@ from briefs import TEXT, TRAIN, applied, brief, seen
 
 from promptopt.core.edit import Hypothesis, Together
 from promptopt.reflect.operator import Refused
-from promptopt.reflect.operators.hypotheses import MOST, TEMPLATE, StateHypotheses
+from promptopt.reflect.operators.hypotheses import MOST, SAMPLES, StateHypotheses
 
 WRONG = [seen(row, "lost", 0.0) for row in TRAIN[:4]]
 OPERATOR = StateHypotheses()
@@ -106,5 +106,5 @@ def test_what_cannot_be_checked_is_refused(answer: str, reason: str) -> None:
 
 
 def test_the_example_in_the_request_is_readable_by_its_own_rules() -> None:
-    example = json.loads(TEMPLATE[TEMPLATE.index('{"hypotheses"') :])
-    assert example["hypotheses"][0].keys() == {"label", "cause", "passage", "rule"}
+    for sample in SAMPLES:
+        assert json.loads(sample.answer)["hypotheses"][0].keys() == {"label", "cause", "passage", "rule"}

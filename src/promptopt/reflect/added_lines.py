@@ -14,9 +14,12 @@ from promptopt.reflect.copying import COPIED, copies_a_row, holds_any, names_of_
 from promptopt.reflect.evidence import plain
 from promptopt.reflect.operator import Refused
 from promptopt.reflect.reading import json_object
+from promptopt.reflect.sample import Sample
 
 LONGEST_LINE = 240
 """Characters of one line."""
+REPEATED = "repeated the request"
+"""Why an echo of the request, or of the sample in it, is refused."""
 LONGEST_REPLY = 80
 """Characters in which it is said which reply a rule is about."""
 
@@ -35,27 +38,28 @@ def schema(most: int, *about: str) -> dict[str, Any]:
     return {"type": "object", "properties": {"rules": rules}, "required": ["rules"], "additionalProperties": False}
 
 
-def additions(answer: str, brief: Brief, template: str, most: int) -> AddLines:
+def additions(answer: str, brief: Brief, template: str, sample: Sample, most: int) -> AddLines:
     """The lines that an answer offers; where all together were rejected before, the first alone.
 
-    Left out are lines that break off, repeat the example in `template`, copy or name a single row, stand in the text
+    Left out are lines that break off, repeat `template` or `sample`, copy or name a single row, stand in the text
     already, or were rejected before. Raises Refused when none is left, and for rules that cannot become lines.
     """
     rules = json_object(answer).get("rules")
     if not isinstance(rules, list) or not rules:
         raise Refused("no rules", 'the object needs a list under "rules"')
-    lines = sifted([one_rule(rule) for rule in cast("list[object]", rules)[:most]], brief, template)
+    lines = sifted([one_rule(rule) for rule in cast("list[object]", rules)[:most]], brief, template, sample)
     together = AddLines(brief.component.name, tuple(lines))
     return together if together.note not in brief.rejected else AddLines(brief.component.name, (lines[0],))
 
 
-def sifted(rules: Sequence[str], brief: Brief, template: str) -> list[str]:
+def sifted(rules: Sequence[str], brief: Brief, template: str, sample: Sample) -> list[str]:
     """The lines that may be added, without repeats; raises Refused when none is left."""
     lines, name = list(dict.fromkeys(rules)), brief.component.name
     names = names_of_rows(brief)
     sieves: tuple[tuple[Callable[[str], bool], str, str], ...] = (
         (lambda line: _breaks_off(line, brief), "broke off", "a rule is a whole sentence"),
-        (lambda line: repeats(line, template), "repeated the request", "the example shows only the form of an answer"),
+        (lambda line: repeats(line, f"{template}{sample}"), REPEATED, "the example shows only the form of an answer"),
+        (lambda line: sample.leaks(line, brief), REPEATED, "the example is about another program"),
         (lambda line: copies_a_row(line, brief), COPIED, "do not copy examples; state what holds for all of them"),
         (lambda line: holds_any(line, names), COPIED, "a rule about one example helps with no other"),
         (lambda line: line in brief.component.text, "unchanged", "the text has these rules already"),

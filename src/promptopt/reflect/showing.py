@@ -16,6 +16,7 @@ from promptopt.core.edit import Brief, Evidence
 from promptopt.core.example import text_of
 from promptopt.lm.message import Message
 from promptopt.reflect.evidence import feedback, right, wrong
+from promptopt.reflect.sample import Sample
 
 SHOWN = 1500
 """Characters shown of one input, reply or feedback; attention is finite."""
@@ -31,11 +32,13 @@ MARK = re.compile(r"=== [0-9a-f]{8} (begins|ends) ===")
 """The lines that `fenced` puts around a text."""
 
 
-def messages(template: str, brief: Brief, side_info: str | None = None) -> tuple[Message, ...]:
+def messages(
+    template: str, brief: Brief, *, sample: Sample | None = None, side_info: str | None = None
+) -> tuple[Message, ...]:
     """The one user message that asks for an edit of `brief.component`.
 
-    Templates know `<curr_param>`, `<side_info>`, `<role>`, `<rejected>`, `<placeholders>` and `<limit>`; `side_info`
-    is the rows with replies and feedback unless it is given.
+    Templates know `<curr_param>`, `<side_info>`, `<role>`, `<rejected>`, `<placeholders>`, `<limit>` and `<sample>`;
+    `side_info` is the rows with replies and feedback unless it is given.
     """
     component = brief.component
     kept = ", ".join(f"{{{name}}}" for name in component.placeholders)
@@ -46,6 +49,7 @@ def messages(template: str, brief: Brief, side_info: str | None = None) -> tuple
         "rejected": _rejected(brief.rejected),
         "placeholders": f"Keep these placeholders exactly as they are: {kept}." if kept else "",
         "limit": str(max(200, brief.max_bytes // 2)),
+        "sample": str(sample or ""),
     }
     return ({"role": "user", "content": re.sub(r"\n{3,}", "\n\n", fill(template, values)).strip()},)
 

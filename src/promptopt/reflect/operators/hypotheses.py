@@ -14,6 +14,7 @@ from promptopt.reflect.added_lines import LONGEST_LINE, one_rule, sifted
 from promptopt.reflect.evidence import wrong
 from promptopt.reflect.operator import Question, Refused
 from promptopt.reflect.reading import json_object
+from promptopt.reflect.sample import fitting, of_journeys, of_mail
 from promptopt.reflect.showing import messages
 
 MOST = 3
@@ -37,10 +38,19 @@ wrong form, an answer given before the reasons, a word taken in another sense, s
 a passage of the text that misleads. For each give a label of two to four words, the cause in one sentence, the passage
 of the current text that causes it, word for word (empty where none does), and a rule: one line that would mend it if
 the hypothesis is true, and that holds for inputs not shown here. Never copy an example.
-Answer with one JSON object. For a program that sorts mail into billing, sales and support it might be:
-{"hypotheses": [{"label": "past purchases", "cause": "Mail about an order is taken for a new one.", "passage": "", \
-"rule": "billing: it asks about something that was already bought"}]}
+Answer with one JSON object. <sample>
 """
+
+SAMPLES = (
+    of_mail(
+        '{"hypotheses": [{"label": "past purchases", "cause": "Mail about an order is taken for a new one.", '
+        '"passage": "", "rule": "billing: it asks about something that was already bought"}]}'
+    ),
+    of_journeys(
+        '{"hypotheses": [{"label": "forgotten legs", "cause": "Only the longest leg is counted.", "passage": "", '
+        '"rule": "Before the answer write down in few words how long each leg takes"}]}'
+    ),
+)
 
 
 class StateHypotheses:
@@ -49,7 +59,7 @@ class StateHypotheses:
     def ask(self, brief: Brief) -> Question:
         if not wrong(brief.evidence):
             raise Refused("nothing to mend")
-        return Question(messages(TEMPLATE, brief), _schema())
+        return Question(messages(TEMPLATE, brief, sample=fitting(brief, *SAMPLES)), _schema())
 
     def read(self, answer: str, brief: Brief) -> Edit:
         stated = json_object(answer).get("hypotheses")
@@ -60,7 +70,7 @@ class StateHypotheses:
         new = {one.name: one for one in read if one.name not in refuted}
         if not new:
             raise Refused("tried before", "these causes were looked into and are not the reason; name others")
-        lines = sifted([one.line for one in new.values()], brief, TEMPLATE)
+        lines = sifted([one.line for one in new.values()], brief, TEMPLATE, fitting(brief, *SAMPLES))
         kept = tuple(one for one in new.values() if one.line in lines)
         return kept[0] if len(kept) == 1 else Together(kept)
 
