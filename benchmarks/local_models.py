@@ -20,6 +20,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -45,6 +46,8 @@ from promptopt.stats.paired import tango_interval
 HERE = Path(__file__).parent
 TASKS = {"banking": HERE.parent / "configs" / "demo.yaml", "word-problems": HERE / "word_problems.yaml"}
 OUT = HERE.parent / "runs" / "local_models.jsonl"
+AT_ONCE = 4
+"""Test rows that a model answers side by side."""
 OURS = ("promptopt", "promptopt-self")
 """Arms that run the job itself; those of peers.py are given its parts."""
 
@@ -188,7 +191,9 @@ def score(job: Job, example: Example, output: Any) -> Score:
 
 
 def rows_right(task: Task, rows: Sequence[Example], answer: Answer) -> tuple[int, ...]:
-    return tuple(int(task.score(example, answer(example)).value == 1) for example in rows)
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        answers = threads.map(answer, rows)
+        return tuple(int(task.score(row, said).value == 1) for row, said in zip(rows, answers, strict=True))
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ that starts with the setting's name.
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -351,7 +352,9 @@ class FileSettings(Settings):
 
     def resolve(self, path: str) -> Path:
         """Where a path of this config is on disk."""
-        return self._base / path
+        whole = self._base / path
+        plain = Path(os.path.normpath(whole))
+        return plain if plain.resolve() == whole.resolve() else whole  # behind a link, `..` leads elsewhere
 
     @property
     def run_dir(self) -> Path:
