@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Mapping
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from promptopt.distill_api import distill
 from promptopt.distillation.cascade import Answer, Cascade
 from promptopt.distillation.outcome import Distillation
 from promptopt.errors import ModelDown, UserError
-from promptopt.testing.faulty import Behaviour, FaultyServer, completion, unauthorized, used
-from world import SEED_PROMPT, TEAMS, draw, reflector, rows, team_of
+from promptopt.testing.faulty import Behaviour, Body, FaultyServer, completion, refuse, unauthorized, used
+from world import SEED_PROMPT, TEAMS, draw, reflector, rows, team_of, write_distillation, write_rows
 
 TEACHER, STUDENT = {"input": 10.0, "output": 30.0}, {"input": 1.0, "output": 2.0}
+PRICES = {"frontier": TEACHER, "small": STUDENT, "judge": STUDENT}
+LOGPROBS = {"confidence": "logprobs"}
 TEST = 60
 answers: list[tuple[dict[str, str], Answer]] = []
 """What the certified cascade answers to tickets that nobody has seen."""
@@ -30,8 +33,11 @@ HARD = 0.25
 """Share of tickets that the student can only guess at; no prompt mends that."""
 
 
-def behave() -> Behaviour:
-    """The student knows the easy tickets, and guesses anew each time at the hard ones, where it is asked hot."""
+def behave(*, telling: bool = True) -> Behaviour:
+    """The student knows the easy tickets, and guesses anew each time at the hard ones, where it is asked hot.
+
+    Where it is `telling`, it tells log-probabilities that know which is which.
+    """
     asked: dict[str, int] = {}
 
     async def reply(_request: web.Request, body: Mapping[str, Any]) -> web.StreamResponse:
@@ -51,40 +57,21 @@ def behave() -> Behaviour:
             asked[user] = asked.get(user, 0) + bool(body.get("temperature"))
             text = TEAMS[int(draw("guess", user, asked[user]) * len(TEAMS))]
         size = sum(len(message["content"]) for message in body["messages"]) // 4
-        return web.json_response(completion(text, usage=used(size, 2)))
+        told = [log(certainty(user))] * 2 if telling and body.get("logprobs") else None
+        return web.json_response(completion(text, usage=used(size, 2), logprobs=told))
 
     return reply
 
 
+def certainty(user: str) -> float:
+    """Above 0.8 on an easy ticket, below 0.6 on a hard one."""
+    return 0.8 + 0.2 * draw("sure", user) if draw("hard", user) >= HARD else 0.6 * draw("sure", user)
+
+
 def write(folder: Path, base_url: str, **changes: Any) -> Path:
-    for name, n, start in (("train", 20, 0), ("val", 32, 1000), ("test", TEST, 2000)):
-        lines = [json.dumps(row) for row in rows(n, start)]
-        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    at = {"api_base": base_url, "timeout": 30.0}
-    config: dict[str, Any] = {
-        "name": "tickets",
-        "teacher": {"lm": "openai/frontier"},
-        "students": [{"lm": "openai/small", "name": "small"}],
-        "margin": 0.15,
-        "weak": "Answer with one word.",
-        "cascade": {"samples": 3},
-        "program": {"type": "prompt", "lm_args": {"max_tokens": 8, "temperature": 0}, "system": SEED_PROMPT,
-                    "user": "{text}"},
-        "data": {"train": "train.jsonl", "val": "val.jsonl", "test": "test.jsonl", "inputs": ["text"],
-                 "expected": "team", "id": "id"},
-        "metric": {"type": "exact_match"},
-        "reflection": {"lm": "openai/reflect", "lm_args": {"max_tokens": 400}},
-        "budget": {"rollouts": 520},
-        "lms": {
-            "openai/frontier": {**at, "price": TEACHER},
-            "openai/small": {**at, "price": STUDENT},
-            "openai/judge": {**at, "price": STUDENT},
-            "openai/reflect": {**at, "price": {"input": 1.0, "output": 1.0}},
-        },
-    }  # fmt: skip
-    path = folder / "distill.yaml"
-    path.write_text(json.dumps({**config, **changes}), encoding="utf-8")
-    return path
+    write_rows(folder, 20, 32, TEST)
+    here: dict[str, Any] = {"margin": 0.15, "cascade": {"samples": 3}, "budget": {"rollouts": 520}}
+    return write_distillation(folder, base_url, PRICES, **here | changes)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +101,7 @@ def test_a_student_that_knows_what_it_does_not_know_is_certified_with_the_teache
     assert found.students[0].certificate.outcome != "NON-INFERIOR"
     cascade = found.to_json()["cascade"]
     assert cascade["verdict"] == "NON-INFERIOR"
-    assert cascade["student"] == "small"
+    assert cascade["student"] == "openai/small"
     assert cascade["threshold"] == 1.0
     assert 0.1 < cascade["escalated"] < 0.35
     assert found.recommendation is not None
@@ -137,14 +124,24 @@ def test_its_cost_is_the_student_s_samples_always_and_the_teacher_s_share(
     sent = cascade["usd_per_1000"] / 1000 - wanted
     each = sum(dollars(one, TEACHER) for one in dear) / TEST
     assert sent == pytest.approx(cascade["escalated"] * each, rel=0.02)
+    assert found.cost is not None
     assert cascade["cost_factor"] == pytest.approx((found.cost.usd_per_1000 or 0) / cascade["usd_per_1000"])
 
 
 @pytest.mark.slow
-async def test_a_judge_can_say_how_sure_the_student_is(tmp_path: Path) -> None:
+async def test_a_judge_can_say_how_sure_the_student_is_and_is_waited_for_where_it_is_down(tmp_path: Path) -> None:
     judge = {"type": "judge", "lm": "openai/judge", "rubric": "Is that the ticket's team?", "answer": "yes_no"}
-    async with FaultyServer(behave()) as server:
+    good, locked, down = behave(), unauthorized("sk-wrong"), {"judge": True}
+
+    async def at_first_without_the_judge(request: web.Request, body: Body) -> web.StreamResponse:
+        return await (locked if body["model"] == "judge" and down["judge"] else good)(request, body)
+
+    async with FaultyServer(at_first_without_the_judge) as server:
         path = write(tmp_path, server.base_url, cascade={"confidence": "judge", "judge": judge})
+        with pytest.raises(ModelDown, match=r"openai/judge at .* refuses every call"):
+            await asyncio.to_thread(distill, path)
+        assert not [body for body in server.bodies if ticket(body) >= 2000], "the sealed rows stay closed"
+        down["judge"] = False
         made = await asyncio.to_thread(distill, path)
         hard = next(row for row in rows(60, 3000) if draw("hard", row["text"]) < HARD)
         answer = (await asyncio.to_thread(Cascade.load(path).answers, [{"text": hard["text"]}]))[0]
@@ -156,6 +153,56 @@ async def test_a_judge_can_say_how_sure_the_student_is(tmp_path: Path) -> None:
     assert not [words for words in judged if "expected answer" in words]
     assert made.students[0].cost is not None
     assert cascade["usd_per_1000"] > (made.students[0].cost.usd_per_1000 or 0)
+
+
+@pytest.mark.slow
+async def test_log_probabilities_can_say_how_sure_the_student_is(tmp_path: Path) -> None:
+    async with FaultyServer(behave()) as server:
+        made = await asyncio.to_thread(distill, write(tmp_path, server.base_url, cascade=LOGPROBS))
+    cascade = made.to_json()["cascade"]
+    assert (cascade["verdict"], cascade["confidence"], cascade["samples"]) == ("NON-INFERIOR", "logprobs", 1)
+    assert 0.4 < cascade["threshold"] < 0.9
+    asked = [body for body in server.bodies if body.get("logprobs")]
+    assert {body["model"] for body in asked} == {"small"}
+    assert len(asked) == 32 + TEST, "one answer to a row, and none while students are searched and tested"
+    unsure = sum(certainty(row["text"]) < cascade["threshold"] for row in rows(TEST, 2000))
+    assert cascade["escalated"] == unsure / TEST
+    own = sum(dollars(body, STUDENT) for body in asked if ticket(body) >= 2000) / TEST
+    dear = [body for body in server.bodies if body["model"] == "frontier" and 2000 <= ticket(body) < 3000]
+    teacher = sum(dollars(body, TEACHER) for body in dear) / len(dear)
+    assert cascade["usd_per_1000"] / 1000 == pytest.approx(own + unsure / TEST * teacher, rel=0.02)
+
+
+@pytest.mark.slow
+async def test_an_endpoint_without_log_probabilities_is_named_and_the_students_are_certified_as_ever(
+    tmp_path: Path,
+) -> None:
+    async with FaultyServer(behave(telling=False)) as server:
+        made = await asyncio.to_thread(distill, write(tmp_path, server.base_url, cascade=LOGPROBS))
+    assert made.students[0].certificate.test is not None
+    note = made.to_json()["cascade"]["note"]
+    assert "openai/small gives no log-probabilities (32 of 32 answers came without)" in note
+
+
+@pytest.mark.slow
+async def test_where_the_likeliest_student_dies_the_next_one_is_planned_with(tmp_path: Path) -> None:
+    good = behave()
+
+    async def dying(request: web.Request, body: Body) -> web.StreamResponse:
+        if body["model"] == "dying" and body["temperature"]:
+            return web.json_response({"error": {"message": "gone"}}, status=500)
+        return await good(request, body)
+
+    async with FaultyServer(dying) as server:
+        students = [{"lm": "openai/small"}, {"lm": "openai/dying"}]
+        path = write(tmp_path, server.base_url, students=students, margin=0.2, budget={"rollouts": 800})
+        document = json.loads(path.read_text())
+        cheap = {"input": 0.1, "output": 0.1}
+        document["lms"]["openai/dying"] = {**document["lms"]["openai/small"], "price": cheap, "retries": 0}
+        path.write_text(json.dumps(document))
+        made = await asyncio.to_thread(distill, path)
+    assert made.unserved == ("openai/dying",)
+    assert made.to_json()["cascade"]["student"] == "openai/small"
 
 
 def test_the_certified_cascade_asks_the_teacher_where_the_student_is_unsure(
@@ -174,7 +221,7 @@ def test_the_report_shows_the_cascade_and_export_says_how_it_is_asked(
     made: tuple[Distillation, FaultyServer],
 ) -> None:
     shown = CliRunner().invoke(app, ["report", str(made[0].directory)]).output
-    assert "small, else the teacher" in shown
+    assert "openai/small, else the teacher" in shown
     assert "unsure of" in " ".join(shown.split())
     exported = CliRunner().invoke(app, ["export", str(made[0].directory)])
     assert exported.exit_code == 0
@@ -187,6 +234,7 @@ def test_the_report_shows_the_cascade_and_export_says_how_it_is_asked(
         ({"cascade": {"samples": 1}}, "cascade.samples must be at least 2"),
         ({"cascade": {"confidence": "judge"}}, "takes a judge"),
         ({"cascade": {"temperature": None}}, "give cascade.temperature"),
+        ({"cascade": {"confidence": "logprob"}}, "logprobs"),
         ({"cascade": {"confidence": "judge", "judge": "exact_match"}}, "cascade.judge is no judge"),
         (
             {"cascade": {"confidence": "judge", "judge": {"type": "correctness", "lm": "openai/judge"}}},
@@ -207,26 +255,68 @@ def test_a_cascade_that_nobody_certified_is_not_loaded(tmp_path: Path) -> None:
     path = write(tmp_path, "http://127.0.0.1:9/v1")
     with pytest.raises(UserError, match="Run `promptopt distill` first"):
         Cascade.load(path)
-    (tmp_path / "runs" / "tickets").mkdir(parents=True)
-    result = tmp_path / "runs" / "tickets" / "result.json"
-    result.write_text(json.dumps({"cascade": {"note": "it saves nothing"}}))
+    certify(tmp_path, verdict="INCONCLUSIVE", reason="it saves nothing")
     with pytest.raises(UserError, match="no certified cascade: it saves nothing"):
         Cascade.load(path)
-    certified = {"verdict": "NON-INFERIOR", "confidence": "self_consistency", "samples": 5, "temperature": 0.7}
-    result.write_text(json.dumps({"cascade": certified}))
+
+
+def test_a_cascade_is_not_loaded_as_another_than_was_certified(tmp_path: Path) -> None:
+    path = write(tmp_path, "http://127.0.0.1:9/v1")
+    certify(tmp_path, samples=5)
     with pytest.raises(UserError, match="a cascade of other samples than the config"):
         Cascade.load(path)
 
 
-async def test_a_key_that_the_student_s_endpoint_refuses_is_an_error_and_no_lack_of_confidence(tmp_path: Path) -> None:
+def certify(folder: Path, **how: Any) -> None:
+    """What is left of a distillation that certified the student with its first prompt."""
     student = Candidate({"system": SEED_PROMPT, "user": "{text}"}, settings={"lm": "openai/small"})
-    certified = {"verdict": "NON-INFERIOR", "confidence": "self_consistency", "samples": 3, "temperature": 0.7}
-    (tmp_path / "runs" / "tickets").mkdir(parents=True)
-    result = tmp_path / "runs" / "tickets" / "result.json"
-    result.write_text(json.dumps({"cascade": {**certified, "threshold": 1.0, "candidate": student.to_json()}}))
+    said = {"verdict": "NON-INFERIOR", "confidence": "self_consistency", "samples": 3, "temperature": 0.7, **how}
+    (folder / "runs" / "tickets").mkdir(parents=True)
+    body = {"cascade": {"threshold": 1.0, "candidate": student.to_json(), **said}}
+    (folder / "runs" / "tickets" / "result.json").write_text(json.dumps(body))
+
+
+async def test_a_key_that_the_student_s_endpoint_refuses_is_an_error_and_no_lack_of_confidence(tmp_path: Path) -> None:
+    certify(tmp_path)
     async with FaultyServer(unauthorized("sk-wrong")) as server:
         cascade = Cascade.load(write(tmp_path, server.base_url))
         with pytest.raises(ModelDown, match="refuses every call"):
+            await asyncio.to_thread(cascade, text="Ticket 1 is about the heron.")
+
+
+async def test_by_log_probabilities_the_student_is_asked_once_and_the_teacher_where_it_is_unsure(
+    tmp_path: Path,
+) -> None:
+    certify(tmp_path, **LOGPROBS, samples=1, threshold=0.7)
+    asked = rows(12, 3000)
+    async with FaultyServer(behave()) as server:
+        cascade = Cascade.load(write(tmp_path, server.base_url, cascade=LOGPROBS))
+        found = await asyncio.to_thread(cascade.answers, [{"text": row["text"]} for row in asked])
+    for row, one in zip(asked, found, strict=True):
+        assert one.confidence == pytest.approx(certainty(row["text"]))
+        assert one.lm == ("openai/small" if one.confidence >= 0.7 else "openai/frontier")
+        assert one.output == row["team"]
+    models = [body["model"] for body in server.bodies]
+    assert models.count("small") == 12
+    assert 0 < models.count("frontier") < 12
+    assert {body.get("logprobs") for body in server.bodies if body["model"] == "frontier"} == {None}
+
+
+@pytest.mark.parametrize(
+    ("server", "why"),
+    [
+        (behave(telling=False), "1 of 1 answers came without"),
+        (refuse(403, "You are not allowed to request logprobs from this model"), "not allowed to request logprobs"),
+    ],
+    ids=["silent", "refusing"],
+)
+async def test_an_endpoint_that_stops_telling_log_probabilities_is_an_error_and_no_lack_of_confidence(
+    server: Behaviour, why: str, tmp_path: Path
+) -> None:
+    certify(tmp_path, **LOGPROBS, samples=1, threshold=0.7)
+    async with FaultyServer(server) as endpoint:
+        cascade = Cascade.load(write(tmp_path, endpoint.base_url, cascade=LOGPROBS))
+        with pytest.raises(UserError, match=f"openai/small gives no log-probabilities .*{why}"):
             await asyncio.to_thread(cascade, text="Ticket 1 is about the heron.")
 
 

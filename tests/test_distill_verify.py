@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 from typer.testing import CliRunner, Result
 
+import test_cascades
 from promptopt.cli import app
 from promptopt.distill_api import distill, verify
 from promptopt.errors import DataError, RunChanged, UserError
@@ -76,11 +77,16 @@ async def test_a_certificate_is_reported_and_tested_again(tmp_path: Path) -> Non
         assert json.loads((run / "verify.json").read_text())["verdict"] == "NON-INFERIOR"
         with pytest.raises(DataError, match="30 rows stand in train or val too"):
             await asyncio.to_thread(verify, config, run, data=tmp_path / "val.jsonl")
+        again = {**rows(1, 2000)[0], "id": "under another id"}
+        (tmp_path / "mixed.jsonl").write_text("\n".join(map(json.dumps, [again, *rows(20, 2010), *rows(20, 4000)])))
+        with pytest.raises(DataError, match="21 of the 41 rows are test rows of the run"):
+            await asyncio.to_thread(verify, config, run, data=tmp_path / "mixed.jsonl")
 
     async with FaultyServer(behave("cheap-monday")) as server:
         write(tmp_path, server.base_url)
         again = await command("distill", "--verify", run)
         assert again.exit_code == 0, again.output
+        assert "tickets: sealed test; caps: 400 rollouts" in again.output
         assert "calls itself cheap-monday now; it was cheap-1" in " ".join(again.output.replace("│", " ").split())
         verified = json.loads((run / "verify.json").read_text())
         assert (verified["verdict"], verified["opening"]) == ("INFERIOR", 2)
@@ -90,7 +96,9 @@ async def test_a_certificate_is_reported_and_tested_again(tmp_path: Path) -> Non
     (run / "result.json").unlink()
     page = tmp_path / "page.html"
     assert cli("report", run, "--html", page).exit_code == 0
-    assert "cheap-1" in page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    assert "cheap-1" in text
+    assert "calls itself cheap-monday now" in text.split("Tested again since")[1]
     assert json.loads(cli("report", run, "--json").stdout)["students"][0]["verdict"] == "NON-INFERIOR"
     assert "Switch to openai/cheap" in cli("report", run).stdout
     listed = [line.split()[:2] for line in cli("runs", tmp_path / "runs").stdout.splitlines()[2:]]
@@ -114,10 +122,36 @@ async def test_a_teacher_that_is_right_by_definition_is_tested_by_another_rollou
         slow = await asyncio.to_thread(verify, hurried, run, data=fresh)
         assert slow.verdict == "INFERIOR"
         assert "max_latency_p95_ms" in slow.certificate.reason
-        with pytest.raises(UserError, match="references: teacher, and stays that"):
+        with pytest.raises(UserError, match=r"references was teacher when .* and stays that"):
             await asyncio.to_thread(verify, write(tmp_path, server.base_url), run)
         with pytest.raises(RunChanged, match=r"distill.margin: 0.2 -> 0.3"):
             await asyncio.to_thread(distill, write(tmp_path, server.base_url, references="teacher", margin=0.3))
+
+
+@pytest.mark.slow
+async def test_a_cascade_that_is_recommended_is_what_is_tested_again(tmp_path: Path) -> None:
+    run, fresh = tmp_path / "runs" / "tickets", tmp_path / "fresh.jsonl"
+    fresh.write_text("\n".join(map(json.dumps, rows(60, 5000))), encoding="utf-8")
+    async with FaultyServer(test_cascades.behave()) as server:
+        config = test_cascades.write(tmp_path, server.base_url)
+        made = await asyncio.to_thread(distill, config)
+        assert made.cascade is not None
+        calls = server.calls
+        again = await asyncio.to_thread(verify, config, run, data=fresh)
+        assert server.calls == calls + 60 + 3 * 60, "the teacher once, the student three times"
+        with pytest.raises(UserError, match=r"cascade was .*'samples': 3.* and stays that"):
+            await asyncio.to_thread(verify, test_cascades.write(tmp_path, server.base_url, cascade={"samples": 5}), run)
+    hard = [row for row in rows(60, 5000) if draw("hard", row["text"]) < test_cascades.HARD]
+    assert again.verdict == "NON-INFERIOR"
+    assert again.escalated is not None
+    assert 0 < again.escalated <= len(hard) / 60
+    assert again.cost is not None
+    assert again.teacher_cost is not None
+    assert made.cascade.cost is not None
+    more = (again.escalated - (made.cascade.escalated or 0)) * (again.teacher_cost.usd_per_1000 or 0)
+    assert again.cost.usd_per_1000 == pytest.approx((made.cascade.cost.usd_per_1000 or 0) + more, rel=0.05)
+    assert again.changed == ("The rows are others.",)
+    assert "small, else the teacher" in cli("report", run).output.split("Tested again since")[1]
 
 
 @pytest.mark.parametrize(

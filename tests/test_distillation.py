@@ -26,11 +26,27 @@ from promptopt.result import reading
 from promptopt.stats.noninferiority import rows_for_margin
 from promptopt.stats.power import discordance_at
 from promptopt.testing.faulty import Behaviour, Body, FaultyServer, completion, used
-from world import SEED_PROMPT, TEAMS, command, draw, reflector, rows, student, team_of
+from world import (
+    SEED_PROMPT,
+    TEAMS,
+    command,
+    draw,
+    reflector,
+    student,
+    team_of,
+    write_distillation,
+    write_rows,
+)
 
 SMALL = {"lm": "openai/small"}
 BUDGET = 1900
-PRICES = {"frontier": {"input": 30.0, "output": 60.0, "cached": 10.0}, "small": {"input": 1.0, "output": 2.0}}
+TIGHT = 200_000
+"""Tokens that end a search before it has done all it can."""
+PRICES = {
+    "frontier": {"input": 30.0, "output": 60.0, "cached": 10.0},
+    "small": {"input": 1.0, "output": 2.0},
+    "hopeless": {"input": 0.1, "output": 0.1},
+}
 
 
 def teacher(system: str, user: str) -> str:
@@ -46,52 +62,40 @@ def behave(seconds: float = 0.0, cached: int = 0) -> Behaviour:
 
     async def reply(_request: web.Request, body: Mapping[str, Any]) -> web.StreamResponse:
         await asyncio.sleep(seconds)
-        system = "\n".join(m["content"] for m in body["messages"] if m["role"] == "system")
-        user = "\n".join(m["content"] for m in body["messages"] if m["role"] != "system")
-        match body["model"]:
-            case "frontier":
-                text = teacher(system, user)
-            case "small":
-                text = student(system, user)
-            case "hopeless":
-                text = TEAMS[int(draw("hopeless", user) * len(TEAMS))]
-            case _:
-                text = reflector(user, (body.get("response_format") or {}).get("json_schema"))
-        size = sum(len(m["content"]) for m in body["messages"]) // 4
-        return web.json_response(completion(text, usage=used(size, 2, cached)))
+        return web.json_response(completion(answer(body), usage=used(size(body), 2, cached)))
 
     return reply
 
 
+def answer(body: Mapping[str, Any]) -> str:
+    """What the model that is asked for says."""
+    system = "\n".join(m["content"] for m in body["messages"] if m["role"] == "system")
+    user = "\n".join(m["content"] for m in body["messages"] if m["role"] != "system")
+    match body["model"]:
+        case "frontier":
+            return teacher(system, user)
+        case "small":
+            return student(system, user)
+        case "hopeless":
+            return TEAMS[int(draw("hopeless", user) * len(TEAMS))]
+        case _:
+            return reflector(user, (body.get("response_format") or {}).get("json_schema"))
+
+
+def size(body: Mapping[str, Any]) -> int:
+    """Input tokens of a request."""
+    return sum(len(m["content"]) for m in body["messages"]) // 4
+
+
 def write(folder: Path, base_url: str, test: int = 150, **changes: Any) -> Path:
-    for name, n, start in (("train", 40, 0), ("val", 40, 1000), ("test", test, 2000)):
-        lines = [json.dumps(row) for row in rows(n, start)]
-        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    at = {"api_base": base_url, "timeout": 60.0}
-    config: dict[str, Any] = {
-        "name": "tickets",
-        "teacher": {"lm": "openai/frontier"},
-        "students": [{"lm": "openai/small"}, {"lm": "openai/hopeless"}],
+    write_rows(folder, 40, 40, test)
+    here: dict[str, Any] = {
+        "students": [SMALL, {"lm": "openai/hopeless"}],
         "margin": 0.1,
-        "weak": "Answer with one word.",
         "traffic": {"requests_per_month": 2_000_000},
-        "program": {"type": "prompt", "lm_args": {"max_tokens": 8}, "system": SEED_PROMPT, "user": "{text}"},
-        "data": {"train": "train.jsonl", "val": "val.jsonl", "test": "test.jsonl", "inputs": ["text"],
-                 "expected": "team", "id": "id"},
-        "metric": {"type": "exact_match"},
-        "reflection": {"lm": "openai/reflect", "lm_args": {"max_tokens": 400}},
         "budget": {"rollouts": BUDGET},
-        "run": {"dir": "runs/tickets", "concurrency": 8},
-        "lms": {
-            "openai/frontier": {**at, "price": PRICES["frontier"]},
-            "openai/small": {**at, "price": PRICES["small"]},
-            "openai/hopeless": {**at, "price": {"input": 0.1, "output": 0.1}},
-            "openai/reflect": {**at, "price": {"input": 1.0, "output": 1.0}},
-        },
-    }  # fmt: skip
-    path = folder / "distill.yaml"
-    path.write_text(json.dumps({**config, **changes}), encoding="utf-8")
-    return path
+    }
+    return write_distillation(folder, base_url, PRICES, **here | changes)
 
 
 class Whole(NamedTuple):
@@ -145,7 +149,7 @@ def test_a_hopeless_student_takes_a_tenth_of_the_budget_at_most_and_is_told_why(
 def test_the_cost_is_right_to_the_cent_with_the_providers_cache_in_it(whole: Whole) -> None:
     assert whole.made.cost is not None
     asked = [body for body in whole.bodies if body["model"] == "frontier" and is_test(body) and is_whole(body)]
-    tokens_in = sum(sum(len(m["content"]) for m in body["messages"]) // 4 for body in asked)
+    tokens_in = sum(map(size, asked))
     assert len(asked) == 150
     price, small = PRICES["frontier"], whole.made.students[0]
     dear = (tokens_in - 8 * len(asked)) * price["input"] + 8 * len(asked) * price["cached"]
@@ -279,6 +283,25 @@ async def test_a_student_as_good_as_the_teacher_is_not_searched_and_a_slow_one_i
     assert made.recommendation is None
 
 
+async def test_a_champion_that_is_dear_to_test_leaves_enough_of_a_tight_cap_for_its_test(tmp_path: Path) -> None:
+    wordy = ", whatever else the ticket says of it or of any other animal; " + "mind this well, " * 15
+
+    async def verbose(_request: web.Request, body: Body) -> web.StreamResponse:
+        animal = re.findall(r"the (\w+)", str(body["messages"]))[-1]
+        knows = body["model"] == "small" and draw("simple", animal) < 0.4
+        text = team_of(animal) if knows else re.sub(r"goes to \w+", rf"\g<0>{wordy}", answer(body))
+        return web.json_response(completion(text, usage=used(3 * size(body), 2)))
+
+    async with FaultyServer(verbose) as server:
+        changes = {"students": [SMALL], "margin": 0.3, "test": 60, "budget": {"rollouts": 3000, "tokens": TIGHT}}
+        made = await asyncio.to_thread(distill, write(tmp_path, server.base_url, **changes))
+    small = made.students[0]
+    assert small.certificate.test is not None
+    assert small.certificate.missing == 0
+    assert len(small.candidate.components["system"]) > 4 * len(SEED_PROMPT)
+    assert made.spent.tokens <= TIGHT
+
+
 async def test_a_run_directory_belongs_to_one_distillation(whole: Whole, tmp_path: Path) -> None:
     path = write(tmp_path, "http://127.0.0.1:9/v1", margin=0.05, run={"dir": str(whole.folder / "runs/tickets")})
     with pytest.raises(RunChanged, match=r"distill.margin: 0.1 -> 0.05"):
@@ -309,47 +332,6 @@ async def test_rows_that_cannot_tell_good_from_bad_certify_nobody(tmp_path: Path
     assert not made.assay.holds
     assert {student.certificate.outcome for student in made.students} == {"INCONCLUSIVE"}
     assert made.recommendation is None
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"margin": 0}, "margin must lie between 0 and 1"),
-        ({"margin": 1.5}, "margin must lie between 0 and 1"),
-        ({"students": []}, "students"),
-        ({"students": [{"lm": "openai/small"}, {"lm": "openai/small"}]}, "openai/small twice"),
-        ({"students": [SMALL, {**SMALL, "name": "again"}]}, "students.1 is openai/small again"),
-        ({"students": [{"lm": "openai/frontier"}]}, "is the teacher's own model"),
-        ({"students": [{**SMALL, "lm_args": {"lm": "openai/hopeless"}}]}, "must not set lm; that is the lm beside it"),
-        ({"slices": ["teem"]}, "slices: the rows have no column teem. Did you mean team?"),
-        ({"repeats": 1_000_000_000}, "repeats must be at most 20"),
-        ({"margin": 0.02}, "not even an identical student"),
-        ({"budget": {"rollouts": 500}}, "budget.rollouts is 500"),
-        ({"references": "judge"}, "needs a judge as the metric"),
-        ({"budget": {"usd": 5}, "students": [{"lm": "ollama/unheard-of"}]}, "price of ollama/unheard-of is not known"),
-    ],
-)
-async def test_what_cannot_work_is_said_before_anything_is_spent(
-    changes: dict[str, Any], message: str, tmp_path: Path
-) -> None:
-    async with FaultyServer(behave()) as server:
-        done = await command("distill", str(write(tmp_path, server.base_url, **changes)))
-    assert done.exit_code == 2, done.output
-    assert message in done.output
-    assert server.calls == 0
-
-
-async def test_a_teacher_that_is_no_mapping_is_the_only_thing_to_mend(tmp_path: Path) -> None:
-    done = await command("distill", str(write(tmp_path, "http://127.0.0.1:9/v1", teacher="openai/frontier")))
-    assert done.exit_code == 2, done.output
-    assert "teacher must be a mapping, got 'openai/frontier'" in done.output
-    assert "program" not in done.output
-
-
-async def test_optimize_sends_a_distillation_where_it_belongs(tmp_path: Path) -> None:
-    done = await command("optimize", str(write(tmp_path, "http://127.0.0.1:9/v1")))
-    assert done.exit_code == 2, done.output
-    assert "names students, so it is a distillation: promptopt distill" in done.output
 
 
 @pytest.mark.slow

@@ -86,36 +86,60 @@ def world(seconds: float = 0.0) -> Behaviour:
     return behave
 
 
-def write_job(folder: Path, base_url: str, **changes: Any) -> Path:
-    """A config of this task in `folder`, its data beside it; `changes` are top-level keys to replace."""
-    for name, n, start in (("train", 40, 0), ("val", 40, 1000), ("test", 60, 2000)):
+def write_rows(folder: Path, train: int, val: int, test: int) -> None:
+    """The files of the three splits, so many rows each."""
+    for name, n, start in (("train", train, 0), ("val", val, 1000), ("test", test, 2000)):
         lines = [json.dumps(row) for row in rows(n, start)]
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+TASK: dict[str, Any] = {
+    "name": "tickets",
+    "data": {"train": "train.jsonl", "val": "val.jsonl", "test": "test.jsonl", "inputs": ["text"],
+             "expected": "team", "id": "id"},
+    "metric": {"type": "exact_match"},
+    "reflection": {"lm": "openai/reflect", "lm_args": {"max_tokens": 400}},
+    "run": {"dir": "runs/tickets", "concurrency": 8},
+}  # fmt: skip
+"""What every config of this task says."""
+PROMPT: dict[str, Any] = {
+    "type": "prompt", "lm_args": {"temperature": 0, "max_tokens": 8}, "system": SEED_PROMPT, "user": "{text}",
+}  # fmt: skip
+
+
+def write_job(folder: Path, base_url: str, **changes: Any) -> Path:
+    """A config of this task in `folder`, its data beside it; `changes` are top-level keys to replace."""
+    write_rows(folder, 40, 40, 60)
     model = {"api_base": base_url, "price": {"input": 1.0, "output": 2.0}, "timeout": 5.0}
-    config: dict[str, Any] = {
-        "name": "tickets",
-        "program": {
-            "type": "prompt",
-            "lm": "openai/student",
-            "lm_args": {"temperature": 0, "max_tokens": 8},
-            "system": SEED_PROMPT,
-            "user": "{text}",
-        },
-        "data": {
-            "train": "train.jsonl",
-            "val": "val.jsonl",
-            "test": "test.jsonl",
-            "inputs": ["text"],
-            "expected": "team",
-            "id": "id",
-        },
-        "metric": {"type": "exact_match"},
-        "reflection": {"lm": "openai/reflect", "lm_args": {"max_tokens": 400}},
+    config = {
+        **TASK,
+        "program": {**PROMPT, "lm": "openai/student"},
         "budget": {"rollouts": 500},
-        "run": {"dir": "runs/tickets", "concurrency": 8},
         "lms": {"openai/student": model, "openai/reflect": model},
     }
     path = folder / "job.yaml"
+    path.write_text(json.dumps({**config, **changes}), encoding="utf-8")
+    return path
+
+
+def write_distillation(folder: Path, base_url: str, prices: Mapping[str, Any], **changes: Any) -> Path:
+    """A config that moves this task from `frontier` to `small`; `write_rows` writes its data, `changes` are as above.
+
+    `prices` are those of the endpoint's models, by name.
+    """
+    at = {"api_base": base_url, "timeout": 60.0}
+    config = {
+        **TASK,
+        "teacher": {"lm": "openai/frontier"},
+        "students": [{"lm": "openai/small"}],
+        "weak": "Answer with one word.",
+        "program": PROMPT,
+        "lms": {
+            f"openai/{name}": {**at, "price": price}
+            for name, price in {"reflect": {"input": 1.0, "output": 1.0}, **prices}.items()
+        },
+    }
+    path = folder / "distill.yaml"
     path.write_text(json.dumps({**config, **changes}), encoding="utf-8")
     return path
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Generator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from promptopt.config import loaded
@@ -49,7 +49,7 @@ def verify(
     lm: str | None = None,
     watch: Watch | None = None,
 ) -> Verification:
-    """Test a distillation's certificate again, that of the recommended student or of `student`.
+    """Test a distillation's certificate again, that of what it recommends, also a cascade, or of `student`.
 
     `data` is a file of fresh rows; without one the test rows are opened once more, at a stricter level. `lm` takes the
     place of the student's model, such as its next version. Writes verify.json into the run directory. Raises UserError
@@ -63,12 +63,24 @@ def verify(
 
 def verify_claim(asked: Claim, watch: Watch) -> Verification:
     """`verify` for a claim that is ready."""
-    return blocking(run_claim(asked, watch))
+    with _interruptible(watch):
+        return blocking(run_claim(asked, watch))
 
 
 def distill_job(work: Distilling, watch: Watch) -> Distillation:
     """`distill` for work that is ready."""
-    return blocking(_distill(work, watch))
+    with _interruptible(watch):
+        return blocking(_distill(work, watch))
+
+
+@contextmanager
+def _interruptible(watch: Watch) -> Generator[None]:
+    """Say how a run goes on that was halted in this block."""
+    try:
+        yield
+    except Halted:
+        watch.said("interrupted: run the same command again to go on")
+        raise KeyboardInterrupt from None
 
 
 async def _distill(work: Distilling, watch: Watch) -> Distillation:
@@ -95,15 +107,11 @@ async def _distill(work: Distilling, watch: Watch) -> Distillation:
 async def _run(work: Distilling, ledger: Ledger, watch: Watch) -> Distillation:
     job = work.job
     async with runner_for(job, ledger, watch) as runner:
-        try:
-            async with in_time(job, ledger):
-                sweep = Sweep(work, runner.scored_by, ledger, watch)
-                found = await sweep.run()
-                if outcome(found, ledger.spent(), ledger.seconds()).recommendation is None:
-                    found = await sweep.escalate(found)
-        except Halted:
-            watch.said("interrupted: run the same command again to go on")
-            raise KeyboardInterrupt from None
+        async with in_time(job, ledger):
+            sweep = Sweep(work, runner.scored_by, ledger, watch)
+            found = await sweep.run()
+            if outcome(found, ledger.spent(), ledger.seconds()).recommendation is None:
+                found = await sweep.escalate(found)
         return outcome(found, ledger.spent(), ledger.seconds())
 
 

@@ -12,8 +12,7 @@ from promptopt.config.distill import DistillConfig, StudentSettings
 from promptopt.core.candidate import Candidate
 from promptopt.errors import ConfigError, did_you_mean
 from promptopt.job import Job
-from promptopt.lm.pricing import check_model, price, require_price
-from promptopt.lm.provider import LOCAL
+from promptopt.lm.pricing import check_model, priced, require_price
 from promptopt.metrics.build import build, judges_in, models_in
 from promptopt.metrics.metric import Metric
 
@@ -108,7 +107,7 @@ def _confidence(config: DistillConfig, job: Job) -> Metric | None:
     own = job.program.lm.args if job.program.lm else {}
     for number, student in enumerate(config.students):
         heat = student.lm_args.get("temperature", own.get("temperature"))
-        if config.cascade.judge is None and config.cascade.temperature is None and heat == 0:
+        if config.cascade.calls > 1 and config.cascade.temperature is None and heat == 0:
             raise ConfigError(
                 f"students.{number} answers at temperature 0, so its samples would all agree: give cascade.temperature",
                 key="cascade.temperature",
@@ -156,5 +155,4 @@ def _candidate(student: StudentSettings, job: Job) -> Student:
 
 def student_of(name: str, lm: str, start: Candidate, job: Job) -> Student:
     settings = job.settings_of(lm)
-    priced = settings.price is not None if lm.startswith(LOCAL) else price(lm, settings) is not None
-    return Student(name, lm, start, priced, settings.usd_per_hour)
+    return Student(name, lm, start, priced(lm, settings), settings.usd_per_hour)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptopt.core.cascade import (
+    LEAST_CHANCE,
     THRESHOLDS,
     Routed,
     best_possible,
@@ -79,11 +80,32 @@ def test_a_student_without_an_answer_never_goes_without_the_teacher() -> None:
     assert [pair.best for pair in pairs(rows, found.value)] == [1.0] * 40
 
 
+def test_no_threshold_is_chosen_that_never_asks_the_teacher() -> None:
+    """That would be the student alone, which is tested anyway."""
+    sure = routed([(0.9, 1.0, 1.0)] * 80 + [(1.0, 1.0, 1.0)] * 20)
+    found = fit(sure, 0.05, student_cost=0.1, test_rows=300, level=LEVEL)
+    assert found is not None
+    assert (found.value, found.escalated) == (1.0, 0.8)
+    assert fit(sure[:80], 0.05, student_cost=0.1, test_rows=300, level=LEVEL) is None
+
+
+def test_no_threshold_is_chosen_that_can_hardly_be_certified() -> None:
+    wrong = routed([(1.0, 1.0, 1.0)] * 60 + [(1.0, 0.0, 1.0)] * 20 + [(1 / 3, 0.0, 1.0)] * 20)
+    assert fit(wrong, 0.05, student_cost=0.1, test_rows=300, level=LEVEL) is None
+    found = fit(wrong, 0.3, student_cost=0.1, test_rows=300, level=LEVEL)
+    assert found is not None
+    assert found.chance >= LEAST_CHANCE
+
+
 def test_one_lucky_val_row_more_or_less_is_allowed_for() -> None:
     """Nothing lost on few rows promises less than nothing lost on many."""
     few, many = (
-        fit(routed([(1.0, 1.0, 1.0)] * n), 0.05, student_cost=0.1, test_rows=400, level=LEVEL) for n in (30, 300)
-    )
+        fit(
+            routed([(1.0, 1.0, 1.0)] * n + [(1 / 3, 1.0, 1.0)] * (n // 5)),
+            0.05, student_cost=0.1, test_rows=400, level=LEVEL,
+        )
+        for n in (30, 300)
+    )  # fmt: skip
     assert few is not None
     assert many is not None
     assert few.chance < 0.7 < 0.95 < many.chance

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
+
+import numpy as np
 import pytest
 
+from promptopt.core import certificate
 from promptopt.core.certificate import assay, certify
 from promptopt.core.example import Example
 from promptopt.core.sealed import Pair
@@ -44,6 +48,18 @@ def test_each_further_student_makes_the_others_harder_to_certify() -> None:
     one, other = (certify(all_of, 0.05, binary=True, sensitive=True)["a"].rows_needed or 0
                   for all_of in ({"a": unclear}, {"a": unclear, "b": unclear}))  # fmt: skip
     assert other > one > 44
+
+
+def test_among_many_students_at_the_margin_hardly_ever_is_one_called_inferior(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certificate, "noninferiority_of_counts", cache(certificate.noninferiority_of_counts))
+    rng, families, n = np.random.default_rng(0), 200, 30
+    alone = together = 0
+    for losses in rng.binomial(n, margin := 0.3, size=(families, 5)).tolist():
+        students = [pairs(n - lost, 0, lost) for lost in losses]
+        alone += any("INFERIOR" in certified(one, margin=margin) for one in students)
+        together += "INFERIOR" in certified(*students, margin=margin)
+    assert alone / families > 0.1, "what five tests would say that know nothing of each other"
+    assert together / families < 0.05 + 2 * (0.05 * 0.95 / families) ** 0.5
 
 
 def test_a_student_that_was_not_tested_counts_among_them() -> None:

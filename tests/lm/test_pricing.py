@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from promptopt.errors import ConfigError
 from promptopt.lm.message import Request
-from promptopt.lm.pricing import check_model, input_bound, price, require_price, spend, worst_case
+from promptopt.lm.pricing import check_model, input_bound, price, priced, require_price, spend, worst_case
 from promptopt.lm.provider import load_litellm
 from promptopt.lm.settings import ModelSettings, Price
 
@@ -41,6 +41,13 @@ def test_local_models_are_free_and_unlisted_ones_unknown() -> None:
     assert free is not None
     assert (free.input, free.output) == (0, 0)
     assert price("openai/nobody-lists-this", PLAIN) is None
+
+
+def test_what_a_local_model_costs_is_only_known_from_the_user() -> None:
+    a_dollar = ModelSettings(price=Price(input=Decimal(1), output=Decimal(1)))
+    models = ("local/smollm2-135m", "openai/sim", "openai/gpt-4o")
+    assert [priced(model, PLAIN) for model in models] == [False, False, True]
+    assert [priced(model, a_dollar) for model in models] == [True, True, True]
 
 
 def test_long_inputs_cost_the_higher_tier() -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from promptopt.core.budget import Budget, Spend
 from promptopt.core.state import Told
 from promptopt.execute.progress import Progress, Running
-from promptopt.report.progress import Bars, Lines, drawn, seconds_left, watching
+from promptopt.report.progress import Bars, Lines, drawn, log_line, seconds_left, watching
 
 AT_WORK = Progress(
     phase="search",
@@ -20,6 +20,7 @@ AT_WORK = Progress(
     in_flight=8,
     val_baseline=0.41,
     val_best=0.82,
+    val_rows=(40, 40),
     last_win="add to system: otters are \x1b[31mred",
     spent=Spend(200, 350, 0, 300_000, 1_000, Decimal("0.25")),
     budget=Budget(rollouts=800, usd=Decimal(1)),
@@ -103,6 +104,12 @@ def test_a_log_tells_the_baseline_and_every_win(lines: Lines, log: io.StringIO, 
     assert told[0] == f"banking: {AT_WORK.phase}; caps: 800 rollouts, $1.00"
     assert "step 0: baseline; best val 0.820 (selection score, optimistic); 200/800 rollouts, $0.25/$1.00" in told[1]
     assert told[2].endswith("; add to system: otters")
+
+
+def test_a_score_that_stands_on_few_rows_says_so() -> None:
+    thin = replace(AT_WORK, val_rows=(12, 40))
+    assert "best val 0.820 on 12 of 40 rows (selection" in log_line(Told(3, "rules", "won"), thin)
+    assert "0.820 on 12 of 40 rows" in screen(thin)
 
 
 def test_a_log_says_each_phase_once_however_many_parts_it_has(lines: Lines, log: io.StringIO) -> None:

@@ -29,7 +29,8 @@ def distill(
         typer.Option(metavar="FILE", help="Fresh rows for --verify; else the test rows again, more strictly."),
     ] = None,
     student: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Whose certificate --verify tests; else the recommended one's.")
+        str | None,
+        typer.Option(metavar="NAME", help="Whose certificate --verify tests; else that of what is recommended."),
     ] = None,
     lm: Annotated[
         str | None, typer.Option(metavar="MODEL", help="For --verify: the student's model now, such as a new version.")
@@ -65,14 +66,15 @@ def _verify(
     from promptopt.config.distill import DistillConfig
     from promptopt.distill_api import verify_claim
     from promptopt.distill_job import distilling
-    from promptopt.distillation.verify import VERIFIED, claim
+    from promptopt.distillation.verify import claim
     from promptopt.report.distillation import verification
+    from promptopt.report.distilled import VERIFIED
 
     with opened(config, set_, DistillConfig) as settings, watched(settings.name) as watch:
         asked = claim(distilling(settings, run_dir), data=data, student=student, lm=lm)
         fetch_models(asked.work.job, asked.student.lm)
         made = verify_claim(asked, watch)
-    console().print(verification(made))
+    console().print(verification(made.view))
     tell(f"written to {run_dir / VERIFIED}")
 
 

@@ -16,6 +16,8 @@ def _different(students: list[StudentSettings]) -> list[StudentSettings]:
     names = [student.name for student in students]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"names {twice} twice; give one of them another name: or lm_args")
+    if any(name.strip().casefold() == "teacher" for name in names):
+        raise ValueError("names one teacher, as reports call the model that the program runs on; name it otherwise")
     return students
 
 
@@ -48,10 +50,11 @@ class TrafficSettings(Settings):
 class CascadeSettings(Settings):
     """A student that answers where it is sure, and the teacher behind it; see `distillation.escalation`."""
 
-    confidence: Literal["self_consistency", "judge"] = "self_consistency"
-    """How sure it is: the share of its samples that agree, or what a judge thinks of its answer."""
+    confidence: Literal["self_consistency", "judge", "logprobs"] = "self_consistency"
+    """How sure it is: the share of its samples that agree, what a judge thinks of its answer, or how likely it found
+    the answer's tokens, where its endpoint tells log-probabilities."""
     samples: int = Field(default=3, ge=2, le=20)
-    """How often the student answers each request, its own answer included."""
+    """How often the student answers each request for self_consistency, its own answer included."""
     temperature: float | None = Field(default=0.7, gt=0)
     """Of the samples beside its own answer, which would all be the same at 0; null: as its lm_args say."""
     judge: Metric | None = None
@@ -60,7 +63,7 @@ class CascadeSettings(Settings):
     @property
     def calls(self) -> int:
         """How often the student answers a request."""
-        return 1 if self.confidence == "judge" else self.samples
+        return self.samples if self.confidence == "self_consistency" else 1
 
     @model_validator(mode="after")
     def _has_its_judge(self) -> CascadeSettings:

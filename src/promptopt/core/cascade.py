@@ -5,7 +5,8 @@ many of its samples agree. The threshold is chosen on val. What it is worth is t
 
 Sources: Chen, Zaharia & Zou (2023), FrugalGPT: a cascade with a threshold that is learnt; Wang et al. (2023),
 Self-Consistency: the answer that most samples give; Yue et al. (2024), Large Language Model Cascades with Mixture of
-Thoughts: agreement of the cheap model's samples as what decides.
+Thoughts: agreement of the cheap model's samples as what decides; Gupta et al. (2024), Language Model Cascades:
+Token-level Uncertainty and Beyond: the mean of its tokens' log-probabilities (Chow-Average).
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from promptopt.core.sealed import Pair
 
 THRESHOLDS = 10
 """How many thresholds are tried at most: more of them would fit what is luck on val."""
+LEAST_CHANCE = 0.1
+"""Of a certificate, to be tried at all: one more hypothesis makes each student's own certificate harder to get."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +85,16 @@ def fit(
     """The threshold that can be expected to save most: what it saves, times its chance of being certified.
 
     `student_cost` is what asking the student takes, all its samples together, as a share of what the teacher takes;
-    the certificate is to be had at `level` on `test_rows`. None where no threshold saves anything.
+    the certificate is to be had at `level` on `test_rows`. None where no threshold sends a row to the teacher, saves
+    anything and has at least `LEAST_CHANCE`.
 
     A student that is not sure at all, or has no answer, never goes without the teacher. Against optimism val counts one
     more row, which the cascade loses, and the chance allows for val's own error.
     """
     known = thresholds([row.confidence for row in rows if row.confidence > 0])
     tried = (_tried(rows, at, margin, student_cost, test_rows, level) for at in known)
-    saving = [one for one in tried if one.saving > 0]
-    return max(saving, key=lambda one: (one.saving * one.chance, one.value), default=None)
+    worth = [one for one in tried if one.escalated > 0 and one.saving > 0 and one.chance >= LEAST_CHANCE]
+    return max(worth, key=lambda one: (one.saving * one.chance, one.value), default=None)
 
 
 def pairs(rows: Sequence[Routed], threshold: float) -> list[Pair]:

@@ -1,7 +1,8 @@
 """The certificate of a switch: does a student hold the teacher's quality within the margin, on rows nobody looked at?
 
 NON-INFERIOR is a claim that must be earned: a student counts as worse by the margin until the sealed rows rule it out.
-Over several students the p values are corrected by Holm's method, and always the original teacher is what they are held
+Over several students the p values of either claim are corrected by Holm's method: all together are wrongly called
+NON-INFERIOR, or wrongly INFERIOR, as rarely as one alone would be. Always the original teacher is what they are held
 against. Where the teacher does not beat a stripped prompt, the rows cannot tell good from bad and certify nothing.
 """
 
@@ -42,7 +43,7 @@ class Certificate:
     reason: str
     """A sentence."""
     p: float | None
-    """Holm-corrected."""
+    """Of NON-INFERIOR, Holm-corrected."""
     test: NonInferiority | None
     """None where no row has both scores."""
     missing: int
@@ -107,10 +108,11 @@ def certify(
     """
     level = level_of(opening)
     tests = {name: _test(pairs, margin, binary, level, seed) for name, pairs in students.items()}
-    corrected = holm([1.0 if test is None else test.p for test in tests.values()])
+    held = holm([1.0 if test is None else test.p for test in tests.values()])
+    lost = holm([1.0 if test is None else test.p_inferior for test in tests.values()])
     return {
-        name: _certificate(students[name], test, p, level, sensitive, len(students))
-        for (name, test), p in zip(tests.items(), corrected, strict=True)
+        name: _certificate(students[name], test, ps, level, sensitive, len(students))
+        for (name, test), ps in zip(tests.items(), zip(held, lost, strict=True), strict=True)
     }
 
 
@@ -130,8 +132,15 @@ def _test(pairs: Sequence[Pair], margin: float, binary: bool, level: float, seed
 
 
 def _certificate(
-    pairs: Sequence[Pair], test: NonInferiority | None, p: float, level: float, sensitive: bool, among: int
+    pairs: Sequence[Pair],
+    test: NonInferiority | None,
+    ps: tuple[float, float],
+    level: float,
+    sensitive: bool,
+    among: int,
 ) -> Certificate:
+    """`ps` are the corrected p values of NON-INFERIOR and of INFERIOR."""
+    p, p_inferior = ps
     missing = sum(pair.scores is None for pair in pairs)
     if test is None:
         return Certificate("INCONCLUSIVE", "No row has a score of both models.", None, None, missing, None)
@@ -145,7 +154,7 @@ def _certificate(
         better = " It does better than the teacher." if test.ci[0] > 0 else ""
         why = f"Quality held within {test.margin:g} ({seen}).{better}"
         return Certificate("NON-INFERIOR", why, p, test, missing, None)
-    if test.p_inferior <= level:
+    if p_inferior <= level:
         return Certificate("INFERIOR", f"It loses more than {test.margin:g} ({seen}).", p, test, missing, None)
     needed = _needed(test, level / among)
     more = f"about {needed:,} {units} would settle it" if needed else f"as many {units} as you like would not settle it"

@@ -139,6 +139,8 @@ class Rollout:
     """What the program itself thinks of its work, where it says so; the metric `own` takes it over."""
     score: Score | None = None
     failure: Failure | None = None
+    certainty: float | None = None
+    """The geometric mean of the probabilities of its last call's tokens; None where they were not asked for or told."""
     usd: float = 0.0
     """What its calls cost in US dollars, each tried once; a judge's are not among them."""
     seconds: float = 0.0
@@ -166,6 +168,7 @@ class Rollout:
             "own": None if self.own is None else self.own.to_json(),
             "score": None if self.score is None else self.score.to_json(),
             "failure": None if self.failure is None else self.failure.to_json(),
+            "certainty": self.certainty,
             "usd": self.usd,
             "seconds": round(self.seconds, 3),
         }

@@ -1,4 +1,4 @@
-"""What a certificate is bound to: both models as their endpoints name themselves, the prompt, the rows, the price.
+"""Binds a certificate to what was tested.
 
 Behind a model's name its maker may put another version any day. So what each endpoint called itself is kept with every
 answer, and `promptopt distill --verify` says what of all this is no longer as it was.
@@ -6,13 +6,10 @@ answer, and `promptopt distill --verify` says what of all this is no longer as i
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
-from typing import Any
+from dataclasses import replace
 
+from promptopt.core.binding import Binding, Served
 from promptopt.core.candidate import Candidate
 from promptopt.core.example import Example
 from promptopt.core.split import digest
@@ -21,38 +18,6 @@ from promptopt.distillation.outcome import Distillation
 from promptopt.job import Job
 from promptopt.lm.pricing import price
 from promptopt.store.ledger import Ledger
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A model as it answered."""
-
-    lm: str
-    reported: tuple[str, ...]
-    """What its endpoint called itself; empty where it says nothing."""
-    price: dict[str, float] | None
-    """US dollars per million tokens, `input` and `output`; None where nobody knows."""
-
-
-@dataclass(frozen=True)
-class Binding:
-    """All that a certificate holds for."""
-
-    teacher: Served
-    student: Served
-    prompt: str
-    """The id of the student's candidate, which is a hash of its content."""
-    data: str
-    """A hash of all that the tested rows say."""
-    margin: float
-
-    @cached_property
-    def hash(self) -> str:
-        text = json.dumps(asdict(self), sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-    def to_json(self) -> dict[str, Any]:
-        return {"hash": self.hash, **asdict(self)}
 
 
 def bind(work: Distilling, student: Candidate, rows: Sequence[Example], ledger: Ledger) -> Binding:

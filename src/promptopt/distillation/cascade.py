@@ -14,7 +14,7 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,9 @@ from promptopt.config import loaded
 from promptopt.config.distill import CascadeSettings, DistillConfig
 from promptopt.core.budget import Spend
 from promptopt.core.candidate import Candidate
-from promptopt.core.cascade import vote
 from promptopt.core.example import Example
 from promptopt.core.rollout import Failure, Rollout
-from promptopt.distillation.escalation import Unseen, again, canonical
+from promptopt.distillation.escalation import Question, questions, untold, weighed
 from promptopt.errors import ModelDown, UserError
 from promptopt.lm.gateway import Gateway
 from promptopt.lm.local import LocalServers
@@ -108,8 +107,8 @@ class Cascade:
         output, confidence = await self._sure(row, caller)
         if confidence >= self.threshold:
             return Answer(output, str(self.student.settings["lm"]), confidence)
-        assert self.program.lm is not None
-        return Answer(await self._run(self.teacher, row, caller, "teacher"), self.program.lm.name, confidence)
+        session = self._session(self.teacher, row, caller, "teacher")
+        return Answer(await self.program.run(self.teacher, row, session), session.model, confidence)
 
     async def _answers(self, inputs: Sequence[Mapping[str, Any]]) -> list[Answer]:
         with closing(LocalServers()) as local:
@@ -122,41 +121,49 @@ class Cascade:
         return [one.result() for one in found]
 
     async def _sure(self, row: Example, caller: Caller) -> tuple[Any, float]:
-        """The student's answer, and how sure it is; not at all where it has none."""
-        hot = again(self.settings, self.student)
-        further = [] if self.judge else [hot] * (self.settings.samples - 1)
-        asked = [self._sample(one, row, caller, number) for number, one in enumerate([self.student, *further])]
-        samples = await asyncio.gather(*asked)
-        if self.judge is None:
-            voted = vote([None if one is None else canonical(one) for one in samples])
-            return None if voted.chosen is None else samples[voted.chosen], voted.confidence
-        if samples[0] is None:
-            return None, 0.0
-        session = Session(caller, Scope("judge", row.id), "")
-        try:
-            score = await Unseen(self.judge).score(row, Rollout(self.student.id, row.id, output=samples[0]), session)
-        except (CallFailed, ValueError):
-            return samples[0], 0.0
-        return samples[0], score.value
+        """The student's answer, and how sure it is; not at all where it has none.
 
-    async def _sample(self, candidate: Candidate, row: Example, caller: Caller, number: int) -> Any:
-        """What a candidate answers; None where it fails, for then it is not sure.
-
-        An endpoint that is down or refuses the key is an error: else the teacher would silently answer everything.
+        An endpoint that is down, refuses the key or gives no log-probabilities where they are needed is an error: else
+        the teacher would silently answer everything.
         """
+        asked = questions(self.settings, self.student, self.judge)
+        answered = [self._sample(one, row, caller) for one in asked if one.judge is None]
+        replies = await asyncio.gather(*answered)
+        replies += [await self._judged(one.judge, replies[0], row, caller) for one in asked if one.judge]
+        if note := untold(replies, self.settings, str(self.student.settings["lm"])):
+            raise UserError(note)
+        voted = weighed(replies, self.settings)
+        return None if voted.chosen is None else replies[voted.chosen].output, voted.confidence
+
+    async def _sample(self, asked: Question, row: Example, caller: Caller) -> Rollout:
+        """What the student answers; where it fails it is not sure, and the teacher is asked."""
+        rollout = Rollout(asked.candidate.id, row.id, asked.sample)
+        session = self._session(asked.candidate, row, caller, str(asked.sample))
         try:
-            return await self._run(candidate, row, caller, str(number))
+            output = await self.program.run(asked.candidate, row, session)
         except ModelDown:
             raise
-        except Exception:
-            return None
+        except CallFailed as failed:
+            return replace(rollout, failure=failed.failure)
+        except Exception as error:
+            return replace(rollout, failure=Failure("program", str(error)))
+        return replace(rollout, output=output, certainty=session.certainty)
 
-    async def _run(self, candidate: Candidate, row: Example, caller: Caller, name: str) -> Any:
+    async def _judged(self, judge: Metric, own: Rollout, row: Example, caller: Caller) -> Rollout:
+        """The student's own answer with the judge's score; without one where either has failed."""
+        if own.output is None:
+            return own
+        try:
+            return replace(own, score=await judge.score(row, own, Session(caller, Scope("judge", row.id), "")))
+        except (CallFailed, ValueError):
+            return own
+
+    def _session(self, candidate: Candidate, row: Example, caller: Caller, name: str) -> Session:
         assert self.program.lm is not None
         lm = self.program.lm.having(candidate.settings)
         session = Session(caller, Scope("program", f"{row.id}/{name}"), lm.name, dict(lm.args))
         session.max_calls = self.program.max_calls
-        return await self.program.run(candidate, row, session)
+        return session
 
 
 class Unrecorded:

@@ -5,9 +5,10 @@ A student is the program with another model among its settings, so its whole sea
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -15,10 +16,9 @@ from promptopt.core.budget import Budget
 from promptopt.core.candidate import Candidate
 from promptopt.core.racing import Scores, gaps, standard_error
 from promptopt.core.rollout import Rollout, values
-from promptopt.core.selection import champion
 from promptopt.distill_job import Student
 from promptopt.distillation.halving import FEWEST_TRIED, likely_gap, rounds
-from promptopt.distillation.plan import power
+from promptopt.distillation.plan import dearer_test, power
 from promptopt.distillation.teacher import Heard, RunnerWith
 from promptopt.errors import BudgetExhausted, ModelDown
 from promptopt.execute.optimization import Optimization
@@ -98,8 +98,11 @@ class Contest:
                     standing.note = f"it does {does} the teacher with the teacher's own prompt"
                 self.watch.said(f"{student.name} as it is: {standing.gap:+.3f} behind the teacher on val")
 
-    async def search(self, searched: Sequence[Standing], rollouts: int, minutes: float | None) -> None:
-        """A short search for everyone, longer ones for the better half, again and again until one is left."""
+    async def search(self, searched: Sequence[Standing], rollouts: int, minutes: Callable[[], float | None]) -> None:
+        """A short search for everyone, longer ones for the better half, again and again until one is left.
+
+        `minutes` says, as each begins, when it must have ended for the test to have time.
+        """
         remaining, each = list(searched), 0
         for number, total in enumerate(rounds(len(searched), rollouts, len(self.teacher))):
             remaining = [one for one in remaining if not one.note and not one.down]
@@ -109,7 +112,7 @@ class Contest:
             each += share
             for standing in remaining:
                 with self.served(standing):
-                    await self._search_one(standing, number, each, minutes)
+                    await self._search_one(standing, number, each, minutes())
                     self._give_up(standing, each, rollouts)
             ranked = sorted((one for one in remaining if not one.note and not one.down), key=_rank)
             for loser in ranked[-(-len(ranked) // 2) :]:
@@ -143,15 +146,17 @@ class Contest:
         )
         lane = self.ledger.lane(student.name, *(f"round {n}" for n in range(1, number + 2)))
         self.watch.said(f"{student.name}: searching with {rollouts:,} rollouts")
-        optimization = Optimization(search, self.runner_with(self.heard.metric), lane, self.watch)
+        dearer, account = partial(dearer_test, self.heard.work, standing.best), self.ledger.account
+        optimization = Optimization(search, self.runner_with(self.heard.metric), lane, self.watch, share=dearer)
         try:
             await optimization.run()
         except BudgetExhausted as spent:
             standing.note = f"the budget's {spent.cap} were used up before its search ended"
-        state = optimization.search.state
-        if state.baseline:
-            standing.best = champion(state, len(job.split.val), job.strategy.select)
-        standing.tried = len(state.val) - 1
+            account.release()
+        if optimization.search.state.baseline:
+            standing.best = optimization.champion()
+            account.kept += account.likely(dearer(standing.best))
+        standing.tried = len(optimization.search.state.val) - 1
         await self._measure(standing)
 
     async def _measure(self, standing: Standing) -> None:

@@ -16,13 +16,14 @@ from typing import Any, cast
 
 from promptopt.config.distill import CascadeSettings
 from promptopt.core.candidate import Candidate
-from promptopt.core.cascade import Routed, Threshold, best_possible, fit, vote
+from promptopt.core.cascade import LEAST_CHANCE, Routed, Threshold, Vote, best_possible, fit, vote
 from promptopt.core.example import Example
 from promptopt.core.rollout import Rollout, Score, values
 from promptopt.distill_job import Student
 from promptopt.distillation.contest import Contest, Standing
-from promptopt.distillation.teacher import Heard, RunnerWith
-from promptopt.errors import BudgetExhausted, ModelDown
+from promptopt.distillation.teacher import Heard
+from promptopt.errors import BudgetExhausted
+from promptopt.lm.failures import refuses_logprobs
 from promptopt.lm.session import Session
 from promptopt.metrics.answer_text import WAYS, as_text, normalise
 from promptopt.metrics.metric import Metric
@@ -70,11 +71,50 @@ class Planned:
         return Planned(body["student"], Threshold(**said) if said else None, body["note"])
 
 
-def again(settings: CascadeSettings, candidate: Candidate) -> Candidate:
-    """What answers besides the student itself: the same at the cascade's temperature."""
-    if settings.temperature is None:
-        return candidate
-    return replace(candidate, settings={**candidate.settings, "temperature": settings.temperature})
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Something that a cascade asks of every request, whether or not the teacher answers it then."""
+
+    candidate: Candidate
+    sample: int = 0
+    judge: Unseen | None = None
+    """Who looks at the candidate's answer; None where the answer itself is asked for."""
+
+
+def questions(how: CascadeSettings, student: Candidate, judge: Metric | None) -> list[Question]:
+    """All that the cascade asks, the student's own answer first; `judge` is that of a cascade which has one."""
+    if how.confidence == "logprobs":
+        return [Question(_having(student, logprobs=True))]
+    if judge is not None:
+        return [Question(student), Question(student, judge=Unseen(judge))]
+    hot = student if how.temperature is None else _having(student, temperature=how.temperature)
+    return [Question(student), *(Question(hot, sample) for sample in range(1, how.samples))]
+
+
+def _having(student: Candidate, **settings: Any) -> Candidate:
+    return replace(student, settings={**student.settings, **settings})
+
+
+def weighed(replies: Sequence[Rollout], how: CascadeSettings) -> Vote:
+    """Which of the replies to a request's questions is the student's answer, and how sure it is of that."""
+    own = replies[0]
+    if how.confidence == "self_consistency":
+        return vote([None if one.output is None else canonical(one.output) for one in replies])
+    if own.output is None:
+        return Vote(None, 0.0)
+    return Vote(0, (own.certainty if how.confidence == "logprobs" else replies[1].value) or 0.0)
+
+
+def untold(answers: Sequence[Rollout], how: CascadeSettings, lm: str) -> str:
+    """Why log-probabilities cannot say how sure `lm` is of its answers, where they should; empty where they can."""
+    if how.confidence != "logprobs":
+        return ""
+    refused = next((one.failure for one in answers if one.failure and refuses_logprobs(one.failure)), None)
+    silent = sum(one.output is not None and one.certainty is None for one in answers)
+    if refused is None and not silent:
+        return ""
+    why = refused.message if refused else f"{silent} of {len(answers)} answers came without"
+    return f"{lm} gives no log-probabilities ({why}), so it cannot say how sure it is: choose another confidence"
 
 
 def canonical(output: Any) -> str:
@@ -92,80 +132,72 @@ def canonical(output: Any) -> str:
 
 
 def routed(
-    own: Sequence[Rollout],
-    further: Sequence[Sequence[Rollout]],
-    teacher: Sequence[Rollout],
-    rows: Sequence[Example],
-    *,
-    judged: bool,
+    replies: Sequence[Sequence[Rollout]], teacher: Sequence[Rollout], rows: Sequence[Example], how: CascadeSettings
 ) -> list[Routed]:
-    """Every row with the student's confidence: of `further` judgements of its own answer, or samples beside it."""
-    groups, truth = {row.id: row.group for row in rows}, values(teacher)
-    runs = [{one.example_id: one for one in run} for run in (own, *further)]
+    """Every row with the student's confidence, by the `replies` to each of the cascade's questions."""
+    truth, runs = values(teacher), [{one.example_id: one for one in run} for run in replies]
     found: list[Routed] = []
-    for row, group in groups.items():
-        samples = [run[row] for run in runs]
-        if judged:
-            chosen, confidence = 0, samples[1].value or 0.0
-        else:
-            voted = vote([None if one.output is None else canonical(one.output) for one in samples])
-            chosen, confidence = voted.chosen or 0, voted.confidence
-        found.append(Routed(row, confidence, samples[chosen].value, truth[row], group))
+    for row in rows:
+        to_it = [run[row.id] for run in runs]
+        voted = weighed(to_it, how)
+        found.append(Routed(row.id, voted.confidence, to_it[voted.chosen or 0].value, truth[row.id], row.group))
     return found
 
 
-async def planned(contest: Contest, teacher: Sequence[Rollout], confidence: Metric | None) -> Planned:
+async def planned(contest: Contest, teacher: Sequence[Rollout], judge: Metric | None) -> Planned:
     """The student whose cascade could save most, with its threshold; a note where none would save anything.
 
-    `teacher` is what it did on val, `confidence` the judge of a cascade that has one.
+    `teacher` is what it did on val, `judge` that of a cascade which has one. Raises ModelDown where that one's endpoint
+    answers no more: the sealed rows stay closed, and the run goes on once it does.
     """
-    heard = contest.heard
-    settings, val = heard.work.config.cascade, heard.work.job.split.val
-    if settings is None:
+    how, val = contest.heard.work.config.cascade, contest.heard.work.job.split.val
+    if how is None:
         return Planned()
-    runner = contest.runner_with(heard.metric)
+    note = "no student answers"
     try:
-        tried: list[tuple[float, Standing, Sequence[Rollout], float]] = []
-        for standing in contest.standings:
-            if not standing.down:
-                own = await runner.evaluate(standing.best, val, step=0, split="val")
-                cost = settings.calls * _dearness(own, standing.student, teacher, heard.work.teacher)
-                tried.append((best_possible(values(own), values(teacher), cost), standing, own, cost))
-        if not tried:
-            return Planned(note="no cascade was planned: no student answers")
-        if max(one[0] for one in tried) <= 0:
-            return Planned(note="no cascade can save anything: with its own calls none costs less than the teacher")
-        _, standing, own, cost = max(tried, key=lambda one: one[0])
-        further = await _further(settings, heard, contest.runner_with, standing.best, val, confidence)
-    except (BudgetExhausted, ModelDown) as error:
-        return Planned(note=f"no cascade was planned: {error}")
-    rows = routed(own, further, teacher, val, judged=confidence is not None)
-    level = LEVEL / (len(heard.work.students) + 1)
-    found = fit(
-        rows, heard.work.config.margin, student_cost=cost, test_rows=len(heard.work.job.split.test), level=level
-    )
+        for saving, cost, standing in await _hopes(contest, teacher, how):
+            if saving <= 0:
+                return Planned(note="no cascade can save anything: with its own calls none costs less than the teacher")
+            with contest.served(standing):
+                replies = [
+                    await contest.runner_with(one.judge or contest.heard.metric).evaluate(
+                        one.candidate, val, step=0, split="cascade", sample=one.sample
+                    )
+                    for one in questions(how, standing.best, judge)
+                ]
+                note = untold(replies[0], how, standing.student.lm)
+                if not note:
+                    return _fitted(contest.heard, standing.student, cost, routed(replies, teacher, val, how))
+    except BudgetExhausted as error:
+        note = str(error)
+    return Planned(note=f"no cascade was planned: {note}")
+
+
+async def _hopes(
+    contest: Contest, teacher: Sequence[Rollout], how: CascadeSettings
+) -> list[tuple[float, float, Standing]]:
+    """The share of the teacher's cost that a cascade of each student may save and itself takes, the best one first."""
+    runner, work = contest.runner_with(contest.heard.metric), contest.heard.work
+    found: list[tuple[float, float, Standing]] = []
+    for standing in contest.standings:
+        if not standing.down:
+            own = await runner.evaluate(standing.best, work.job.split.val, step=0, split="val")
+            cost = how.calls * _dearness(own, standing.student, teacher, work.teacher)
+            found.append((best_possible(values(own), values(teacher), cost), cost, standing))
+    return sorted(found, key=lambda one: -one[0])
+
+
+def _fitted(heard: Heard, student: Student, cost: float, rows: Sequence[Routed]) -> Planned:
+    work = heard.work
+    level = LEVEL / (len(work.students) + 1)
+    found = fit(rows, work.config.margin, student_cost=cost, test_rows=len(work.job.split.test), level=level)
     if found is None:
-        unsure = fmean(one.confidence for one in rows)
-        return Planned(note=f"a cascade of {standing.student.name} saves nothing: it is {unsure:.2f} sure on average")
-    return Planned(standing.student.name, found)
-
-
-async def _further(
-    settings: CascadeSettings,
-    heard: Heard,
-    runner_with: RunnerWith,
-    candidate: Candidate,
-    rows: Sequence[Example],
-    confidence: Metric | None,
-) -> list[tuple[Rollout, ...]]:
-    """What the cascade asks beside the student's own answer, on val."""
-    if confidence is not None:
-        return [await runner_with(Unseen(confidence)).evaluate(candidate, rows, step=0, split="cascade")]
-    hot, runner = again(settings, candidate), runner_with(heard.metric)
-    return [
-        await runner.evaluate(hot, rows, step=0, split="cascade", sample=number)
-        for number in range(1, settings.samples)
-    ]
+        return Planned(
+            note=f"no threshold for a cascade of {student.name} sends some requests to the teacher, saves anything and "
+            f"has a chance of {LEAST_CHANCE:.0%} at a certificate; {student.name} is "
+            f"{fmean(one.confidence for one in rows):.2f} sure on average"
+        )
+    return Planned(student.name, found)
 
 
 def _dearness(own: Sequence[Rollout], student: Student, rollouts: Sequence[Rollout], teacher: Student) -> float:

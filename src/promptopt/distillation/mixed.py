@@ -16,7 +16,7 @@ from promptopt.distillation.cost import Cost, cost_of, factor, timely, too_slow
 from promptopt.distillation.escalation import routed
 from promptopt.distillation.outcome import Cascaded
 from promptopt.distillation.sweep import Findings
-from promptopt.lm.pricing import price
+from promptopt.lm.pricing import priced
 from promptopt.metrics.build import models_in
 
 
@@ -107,9 +107,9 @@ def seconds_of(runs: Sequence[Sequence[Rollout]], teacher: Sequence[Rollout], se
 
 def _rows(found: Findings) -> list[Routed]:
     work = found.heard.work
-    own, *further = (arm.rollouts for arm in found.asked)
+    assert work.config.cascade is not None
     teacher = found.arms[work.job.baseline.id].rollouts
-    return routed(own, further, teacher, work.job.split.test, judged=work.confidence is not None)
+    return routed([arm.rollouts for arm in found.asked], teacher, work.job.split.test, work.config.cascade)
 
 
 def _costs(found: Findings, student: str) -> list[Cost | None]:
@@ -121,7 +121,7 @@ def _costs(found: Findings, student: str) -> list[Cost | None]:
             arm.rollouts,
             arm.spent,
             arm.busy,
-            priced=price(lm, work.job.settings_of(lm)) is not None,
+            priced=priced(lm, work.job.settings_of(lm)),
             usd_per_hour=work.job.settings_of(lm).usd_per_hour,
             requests_per_month=work.config.requests_per_month,
         )

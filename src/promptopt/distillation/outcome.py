@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from promptopt.config.distill import CascadeSettings
+from promptopt.core.binding import Binding
 from promptopt.core.budget import Spend
 from promptopt.core.candidate import Candidate
 from promptopt.core.cascade import Threshold
@@ -21,8 +22,6 @@ from promptopt.result import describe, spent_json, versions
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
-
-    from promptopt.distillation.binding import Binding
 
 NAMED = 5
 """Slices with a clear loss that a reason names."""

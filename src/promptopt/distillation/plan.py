@@ -148,13 +148,21 @@ def test_spend(work: Distilling, students: Sequence[Student], *, teacher: bool) 
     return _sum(work, arms, rows) + _cascade(work, rows)
 
 
+def dearer_test(work: Distilling, champion: Candidate, other: Candidate) -> Spend:
+    """How much more than the champion's the sealed test of `other` can cost, in a cascade too."""
+    old, new = (spend_on(work.job, one, work.job.split.test) for one in (champion, other))
+    return dearest([new - old, Spend()]).times(1 + _asked_again(work))
+
+
 def _cascade(work: Distilling, rows: Sequence[Example]) -> Spend:
     """What the cascade asks on `rows` beside the student's own answers; nothing where the config names none."""
-    settings = work.config.cascade
-    if settings is None:
-        return Spend()
     job = work.job if work.confidence is None else replace(work.job, metric=work.confidence)
-    return dearest(spend_on(job, one.start, rows) for one in work.students).times(max(1, settings.calls - 1))
+    return dearest(spend_on(job, one.start, rows) for one in work.students).times(_asked_again(work))
+
+
+def _asked_again(work: Distilling) -> int:
+    """How often a cascade asks on a row beside the student's own answer; a judge is asked once."""
+    return 0 if work.config.cascade is None else max(1, work.config.cascade.calls - 1)
 
 
 def _fixed(work: Distilling) -> tuple[Part, ...]:

@@ -1,14 +1,16 @@
 """One distillation in order: the teacher, the students as they are, their searches, the sealed test.
 
-What the test needs of the budget is kept from the start. Once the sealed rows are open, it is settled who is tested
-with which prompt: a resumed run searches only for those whose endpoint had died before.
+What the test needs of the budget is kept from the start, and more once a champion is dearer to test. Once the sealed
+rows are open, it is settled who is tested with which prompt: a resumed run searches only for those whose endpoint had
+died before.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 from statistics import fmean
 from typing import Any
@@ -21,12 +23,12 @@ from promptopt.core.rollout import Rollout, values
 from promptopt.core.split import inputs_digest
 from promptopt.distill_job import Distilling
 from promptopt.distillation.contest import Contest, Standing
-from promptopt.distillation.escalation import Planned, Unseen, again, planned
+from promptopt.distillation.escalation import Planned, Question, planned, questions, untold
 from promptopt.distillation.plan import search_rollouts, test_spend
 from promptopt.distillation.teacher import Heard, RunnerWith, check_teacher, hear
 from promptopt.errors import BudgetExhausted, ModelDown
 from promptopt.execute.optimization import SLACK, TEST_STEP
-from promptopt.execute.progress import Progress, Running, Watch
+from promptopt.execute.progress import Phase, Progress, Running, Watch
 from promptopt.execute.runner import Runner
 from promptopt.lm.message import Purpose
 from promptopt.metrics.metric import Metric
@@ -77,20 +79,20 @@ class Sweep:
     runner_with: RunnerWith
     ledger: Ledger
     watch: Watch
-    began: float = field(default_factory=time.monotonic)
+    phase: Phase = "baseline"
 
     async def run(self) -> Findings:
         """All of it. Raises Halted when interrupted, and the errors of RunError's tree; both can be resumed."""
         self._keep_for_the_test()
-        heard = await hear(self.work, self._shown)
-        runner, job = self._shown(heard.metric), heard.work.job
+        heard = await hear(self.work, self.shown)
+        runner, job = self.shown(heard.metric), heard.work.job
         samples = [
             await runner.evaluate(job.baseline, job.split.val, step=0, split="val", sample=number)
             for number in range(heard.sample, heard.sample + self.work.config.repeats)
         ]
         check_teacher(samples[0])
         weak = await runner.evaluate(self.work.weak, job.split.val, step=0, split="val")
-        contest = Contest(heard, values(samples[0]), self._shown, self.ledger, self.watch)
+        contest = Contest(heard, values(samples[0]), self.shown, self.ledger, self.watch)
         await contest.headroom()
         self._keep_for_the_test()
         await self._search(contest, samples[0])
@@ -100,34 +102,37 @@ class Sweep:
 
     async def escalate(self, found: Findings) -> Findings:
         """With the planned cascade on the sealed rows, for where no student holds alone."""
-        settings = self.work.config.cascade
         standing = next((one for one in found.standings if one.student.name == found.cascade.student), None)
-        if settings is None or standing is None or standing.down:
+        if standing is None or standing.down:
             return found
-        runner, rows, number = self._shown(found.heard.metric), found.heard.work.job.split.test, len(found.standings)
-        own = 2 * found.standings.index(standing) + (1 if standing.best.id == standing.student.start.id else 2)
         try:
-            arms = [await self._arm(runner, standing.best, rows, own)]
-            if (judge := self.work.confidence) is not None:
-                runner = self._shown(Unseen(judge))
-                arms.append(await self._arm(runner, standing.best, rows, 2 * number + 1, purpose="judge"))
-            else:
-                hot = again(settings, standing.best)
-                for sample in range(1, settings.samples):
-                    arms.append(await self._arm(runner, hot, rows, 2 * number + sample, sample))
+            return await self.cascaded(found, standing)
         except (BudgetExhausted, ModelDown) as error:
-            self.ledger.forget_failures(TEST_STEP + 2 * number)
+            self.ledger.forget_failures(TEST_STEP + 2 * len(found.standings))
             return replace(found, cascade=replace(found.cascade, note=f"it was not tested to the end: {error}"))
+
+    async def cascaded(self, found: Findings, standing: Standing) -> Findings:
+        """With what a cascade of this student asks of every sealed row. Raises BudgetExhausted and ModelDown."""
+        settings, rows = self.work.config.cascade, found.heard.work.job.split.test
+        assert settings is not None
+        arms: list[Arm] = []
+        asked = questions(settings, standing.best, self.work.confidence)
+        for place, one in enumerate(asked, 2 * len(found.standings) + 1):
+            known = found.arms.get(standing.best.id) if one == Question(standing.best) else None
+            runner, purpose = self.shown(one.judge or found.heard.metric), "judge" if one.judge else "program"
+            arms.append(known or await self.arm(runner, one.candidate, rows, place, one.sample, purpose))
+        if note := untold(arms[0].rollouts, settings, standing.student.lm):
+            return replace(found, cascade=replace(found.cascade, note=f"it was not tested: {note}"))
         return replace(found, asked=tuple(arms))
 
     async def _plan_cascade(self, contest: Contest, teacher: Sequence[Rollout]) -> Planned:
-        """Chosen on val and written down before the sealed rows are opened."""
+        """Chosen on val and written down before the sealed rows are opened; after that it is the one written last."""
         if self.work.config.cascade is None:
             return Planned()
-        if not self.ledger.events("cascade"):
+        if not self.ledger.events("opened"):
             made = await planned(contest, teacher, self.work.confidence)
             self.ledger.append("cascade", TEST_STEP, made.to_json())
-        return Planned.from_json(self.ledger.events("cascade")[0].body)
+        return Planned.from_json(self.ledger.events("cascade")[-1].body)
 
     # the searches
 
@@ -141,7 +146,7 @@ class Sweep:
                 waiting.append(standing)
         if waiting:
             phase = len(self.ledger.events("opened"))
-            await contest.search(waiting, self._share(phase, len(waiting)), self._minutes(contest, teacher))
+            await contest.search(waiting, self._share(phase, len(waiting)), partial(self._minutes, contest, teacher))
 
     def _share(self, phase: int, students: int) -> int:
         """Rollouts for the searches: fixed when they begin, so that a resumed run divides the same."""
@@ -190,20 +195,20 @@ class Sweep:
         new = {name: body for name, body in ready.items() if name not in known}
         if new or not self.ledger.events("opened"):
             self.ledger.append("opened", TEST_STEP, {"opening": opening, "students": new})
-        self.ledger.account.release()
         self.ledger.account.kept = Spend()
-        runner = self._shown(heard.metric)
-        arms = {job.baseline.id: await self._arm(runner, job.baseline, rows, 0, heard.sample)}
+        self.phase = "sealed test"
+        runner = self.shown(heard.metric)
+        arms = {job.baseline.id: await self.arm(runner, job.baseline, rows, 0, heard.sample)}
         for number, standing in enumerate(contest.standings):
             refused = standing.hopeless and standing.student.name != routed
             shown = sampled(rows, job.run.seed) if refused else rows
             for place, candidate in enumerate((standing.student.start, standing.best), 1):
                 if not standing.down and candidate.id not in arms:
                     with contest.served(standing):
-                        arms[candidate.id] = await self._arm(runner, candidate, shown, 2 * number + place)
+                        arms[candidate.id] = await self.arm(runner, candidate, shown, 2 * number + place)
         return opening, arms
 
-    async def _arm(
+    async def arm(
         self,
         runner: Runner,
         candidate: Candidate,
@@ -218,22 +223,16 @@ class Sweep:
 
     # seen from outside
 
-    def _shown(self, metric: Metric) -> Runner:
+    def shown(self, metric: Metric) -> Runner:
         """A runner that Ctrl-C halts; the latest one is what runs."""
-        runner = self.runner_with(metric)
-        opened, earlier = bool(self.ledger.events("opened")), self.ledger.seconds() - (time.monotonic() - self.began)
+        runner, earlier, began = self.runner_with(metric), self.ledger.seconds(), time.monotonic()
 
         def progress() -> Progress:
             return Progress(
-                phase="sealed test" if opened else "baseline",
-                steps=0,
-                in_flight=0,
-                val_baseline=None,
-                val_best=None,
-                last_win="",
+                phase=self.phase,
                 spent=self.ledger.account.spent,
                 budget=self.work.job.budget,
-                seconds=earlier + time.monotonic() - self.began,
+                seconds=earlier + time.monotonic() - began,
             )
 
         self.watch.began(Running(progress, lambda: runner.halt(INTERRUPTED)))

@@ -36,7 +36,7 @@ def outcome(found: Findings, spent: Spend, seconds: float) -> Distillation:
     work = found.heard.work
     job, teacher = work.job, found.arms[work.job.baseline.id]
     tried = assay(paired(found.weak, found.samples[0], job.split.val), binary=job.metric.binary, seed=job.run.seed)
-    pairs = {one.student.name: _tested(found, one) for one in found.standings}
+    pairs = {one.student.name: tested(found, one) for one in found.standings}
     family = pairs | ({CASCADE: cascade_pairs(found)} if found.cascade.threshold else {})
     certificates = certify(
         family,
@@ -78,7 +78,7 @@ def average(rollouts: Sequence[Rollout]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _tested(found: Findings, standing: Standing) -> list[Pair]:
+def tested(found: Findings, standing: Standing) -> list[Pair]:
     """The teacher and the student on the sealed rows that the student ran on; none where its endpoint died."""
     arm = found.arms.get(standing.best.id)
     if arm is None or standing.down:
@@ -193,10 +193,7 @@ def _mixed(cascade: Cascaded | None, teachers: Cost | None) -> Recommendation | 
         f"answers the {100 * (cascade.escalated or 0):.0f} % of requests that it is unsure of. "
         f"{cascade.certificate.reason}"
     ]
-    if teachers and cascade.cost and teachers.usd_per_1000 is not None and cascade.cost.usd_per_1000 is not None:
-        change = f"{teachers.usd_per_1000:.4g} to {cascade.cost.usd_per_1000:.4g} dollars per 1,000 requests"
-        said.append(f"Cost goes from {change}, by a factor of {cascade.cost_factor or 1:.3g}.")
-    return Recommendation(both, cascade.candidate, " ".join(said))
+    return Recommendation(both, cascade.candidate, " ".join([*said, *_change(teachers, cascade.cost)]))
 
 
 def _dollars(cost: Cost | None) -> float:
@@ -209,10 +206,8 @@ def _dearer(cost: Cost | None, teachers: Cost | None) -> bool:
 
 def _sentence(work: Distilling, chosen: Moved, teachers: Cost | None, spent: Spend) -> str:
     said = [f"Switch to {chosen.name}. {chosen.reason}"]
-    if teachers and chosen.cost and teachers.usd_per_1000 is not None and chosen.cost.usd_per_1000 is not None:
-        change = f"{teachers.usd_per_1000:.4g} to {chosen.cost.usd_per_1000:.4g} dollars per 1,000 requests"
-        times = f", by a factor of {chosen.cost_factor:.3g}" if chosen.cost_factor else ""
-        said.append(f"Cost goes from {change}{times}.")
+    said += _change(teachers, chosen.cost)
+    if teachers and chosen.cost:
         if teachers.usd_per_month is not None and chosen.cost.usd_per_month is not None:
             saved, requests = teachers.usd_per_month - chosen.cost.usd_per_month, work.config.requests_per_month
             said.append(f"At {requests:,} requests a month that saves {saved:,.2f} dollars.")
@@ -220,6 +215,14 @@ def _sentence(work: Distilling, chosen: Moved, teachers: Cost | None, spent: Spe
             paid = f"paid for after {chosen.pays_after:,} requests"
             said.append(f"Finding it cost {float(spent.usd):.2f} dollars, {paid}.")
     return " ".join(said)
+
+
+def _change(teachers: Cost | None, cost: Cost | None) -> Iterator[str]:
+    """What a switch does to the cost, in a sentence where both costs are known."""
+    if teachers and cost and teachers.usd_per_1000 is not None and cost.usd_per_1000 is not None:
+        times = factor(teachers, cost)
+        by = f", by a factor of {times:.3g}" if times else ""
+        yield f"Cost goes from {teachers.usd_per_1000:.4g} to {cost.usd_per_1000:.4g} dollars per 1,000 requests{by}."
 
 
 def _remarks(found: Findings, students: Sequence[Moved], teachers: Cost | None) -> Iterator[str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 from promptopt.core.budget import Spend
 from promptopt.core.candidate import Candidate
@@ -39,6 +41,8 @@ class Optimization:
     runner: Runner
     ledger: Ledger
     watch: Watch
+    share: Callable[[Candidate], Spend] | None = None
+    """What the test of a champion can cost where it is not this run that opens it, each call tried once."""
 
     def __post_init__(self) -> None:
         settings = self.job.strategy
@@ -88,6 +92,7 @@ class Optimization:
             in_flight=len(self.search.in_flight),
             val_baseline=state.mean(state.baseline) if known else None,
             val_best=min(1.0, state.promise(state.incumbent)) if known else None,
+            val_rows=(len(state.val.get(state.incumbent, ())), len(self.job.split.val)),
             last_win=self._last_win,
             spent=self.ledger.account.spent,
             budget=self.ledger.account.budget,  # what is spent counts against the whole, also where this is a part
@@ -98,10 +103,16 @@ class Optimization:
         """Wall-clock of the run over all its sessions."""
         return self._earlier + time.monotonic() - self._began
 
+    def champion(self) -> Candidate:
+        """The best of val so far whose test the budget can pay for."""
+        if not self.search.state.baseline:
+            return self.job.baseline
+        return champion(self.search.state, len(self.job.split.val), self.job.strategy.select, self._barred)
+
     async def _open_test(self) -> None:
         """Both arms on the sealed rows, once; without rows or without a better candidate it stays sealed."""
         rows, state, opened = self.job.split.test, self.search.state, self.ledger.events("opened")
-        best = state.candidates[opened[0].body["best"]] if opened else self._champion()
+        best = state.candidates[opened[0].body["best"]] if opened else self.champion()
         if not rows or best.id == state.baseline:
             return
         self._testing = True
@@ -110,6 +121,7 @@ class Optimization:
             pairs = [[example.id, example.group] for example in rows]
             body = {"best": best.id, "opening": opening, "rows": pairs, "binary": self._binary()}
             self.ledger.append("opened", state.folded, body)
+        self.watch.said(f"search over ({self.search.stop_reason}); the sealed test: {len(rows):,} rows, both prompts")
         left = self._seconds_left()
         with suppress(BudgetExhausted, TimeoutError):
             async with asyncio.timeout(left):
@@ -119,16 +131,12 @@ class Optimization:
     def _share(self, best: Candidate) -> Spend:
         """What the test of `best` can cost, each call tried once."""
         if best.id not in self._shares or self._unknown_calls:
-            self._shares[best.id] = sealed_share(self.job, best, self._dearest())
+            share = self.share or partial(sealed_share, self.job, rollout=self._dearest())
+            self._shares[best.id] = share(best)
         return self._shares[best.id]
 
     def _dearest(self) -> Spend | None:
         return self.ledger.dearest_rollout(self.job.program.max_calls) if self._unknown_calls else None
-
-    def _champion(self) -> Candidate:
-        if not self.search.state.baseline:
-            return self.job.baseline
-        return champion(self.search.state, len(self.job.split.val), self.job.strategy.select, self._barred)
 
     def _binary(self) -> bool:
         """Whether scores count as right or wrong: the metric says so, or every score on val has been 0 or 1."""
@@ -156,7 +164,7 @@ class Optimization:
         if (prospect := self._prospect()) and account.set_aside(self._with_failures(prospect)):
             return
         while True:
-            best = self._champion()
+            best = self.champion()
             share = self._share(best)
             if account.set_aside(self._with_failures(share)) or account.set_aside(account.likely(share)):
                 return
@@ -184,15 +192,18 @@ class Optimization:
         return replace(self.ledger.account.likely(share), calls=calls)
 
     def _set_time_aside(self) -> None:
-        """Plan to end the search while there is time for the finish and the test, at the latest rollouts' pace."""
+        """Plan to end the search while there is time for the finish and the test, at the pace of both its arms."""
         if (left := self._seconds_left()) is None:
             return
+        state, rows = self.search.state, len(self.job.split.test)
         finish = 0 if self.search.finishing else len(self.job.split.val)
-        test = (finish + 2 * len(self.job.split.test)) * self.runner.pace * SLACK
+        best = self.champion() if self.search.finishing else state.candidates.get(state.incumbent, self.job.baseline)
+        pace = self.runner.pace
+        needed = SLACK * ((finish + rows) * pace(best) + rows * pace(self.job.baseline))
         if self._clock:
             self._clock.cancel()
         loop = asyncio.get_running_loop()
-        self._clock = loop.call_later(max(0.0, left - test), self.engine.cut, f"{CAP}minutes")
+        self._clock = loop.call_later(max(0.0, left - needed), self.engine.cut, f"{CAP}minutes")
 
     def _seconds_left(self) -> float | None:
         minutes = self.job.budget.minutes

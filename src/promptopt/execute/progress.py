@@ -9,23 +9,27 @@ from typing import Literal, Protocol
 from promptopt.core.budget import Budget, Spend
 from promptopt.core.state import Told
 
+Phase = Literal["baseline", "search", "sealed test"]
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """A run at one moment."""
 
-    phase: Literal["baseline", "search", "sealed test"]
-    steps: int
-    in_flight: int
-    val_baseline: float | None
-    val_best: float | None
-    """Selection score of the incumbent, optimistic: the baseline's, plus its lead on the rows that both ran on."""
-    last_win: str
-    """What the last accepted edit changed; empty before the first."""
+    phase: Phase
     spent: Spend
     budget: Budget
     seconds: float
     """Wall-clock over all sessions."""
+    steps: int = 0
+    in_flight: int = 0
+    val_baseline: float | None = None
+    val_best: float | None = None
+    """Selection score of the incumbent, optimistic: the baseline's, plus its lead on the rows that both ran on."""
+    val_rows: tuple[int, int] = (0, 0)
+    """How many val rows the incumbent has run on, of how many there are."""
+    last_win: str = ""
+    """What the last accepted edit changed; empty before the first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 from promptopt.core.budget import Spend
@@ -29,6 +30,8 @@ from promptopt.reflect.proposer import Proposer
 from promptopt.store.ledger import Ledger
 
 ONE = Spend(rollouts=1)
+LATEST = 64
+"""Rollouts that tell how fast the run is at present."""
 
 
 class Halted(Exception):
@@ -74,7 +77,9 @@ class Runner:
         self._flights: dict[str, asyncio.Task[Rollout]] = {}
         self._halt: str | None = None
         self._active, self._since, self._busy = 0, 0.0, 0.0
-        self._ends: deque[float] = deque(maxlen=64)
+        self._ends: deque[float] = deque(maxlen=LATEST)
+        self._took: dict[str, list[float]] = {}
+        self._latest: deque[float] = deque(maxlen=LATEST)
         self._program = bench.program.fingerprint
         self._metric = bench.metric.fingerprint
 
@@ -82,10 +87,17 @@ class Runner:
         """A runner of its own on the same gateway and ledger, with another metric."""
         return Runner(replace(self.bench, metric=metric), concurrency=self.concurrency, timeout=self.timeout)
 
-    @property
-    def pace(self) -> float:
-        """Seconds between the ends of the latest rollouts, idle time left out; 0.0 before the second."""
-        return (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1) if len(self._ends) > 1 else 0.0
+    def pace(self, candidate: Candidate) -> float:
+        """Seconds that one more rollout of the candidate adds to the run; 0.0 before there were two of any.
+
+        It is the time between the ends of the latest rollouts, idle time left out, times how much longer than those the
+        candidate's own rollouts take: a prompt with many demos can take ten times as long as the baseline's.
+        """
+        if len(self._ends) < 2:
+            return 0.0
+        between = (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
+        own, latest = self._took.get(candidate.id), fmean(self._latest)
+        return between * fmean(own) / latest if own and latest else between
 
     def halt(self, reason: str) -> None:
         """Start nothing more; what runs is finished and kept, what waits is refused with Halted."""
@@ -141,6 +153,8 @@ class Runner:
                 if rollout.failure is None:
                     rollout = await self._score(rollout, wanted)
                 ledger.record(wanted.key, rollout, step=wanted.step, split=wanted.split)
+                self._took.setdefault(wanted.candidate.id, []).append(rollout.seconds)
+                self._latest.append(rollout.seconds)
                 kept = ONE
                 return rollout
             finally:
@@ -186,6 +200,7 @@ class Runner:
             rollout,
             trace=tuple(session.trace),
             invocations=tuple(session.invocations),
+            certainty=session.certainty,
             usd=float(session.usd),
             own=session.own,
             seconds=time.perf_counter() - started,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
+from statistics import fmean
 from typing import Any, cast
 
 from promptopt.core.budget import Spend
@@ -20,6 +22,8 @@ from promptopt.lm.settings import ModelSettings
 
 MOST_TOKENS = 10**9
 """No call has more; a provider that says so is mistaken."""
+ROUNDING = 1e-3
+"""What a mean of log-probabilities may lie above 0."""
 
 
 def check_request(request: Request) -> None:
@@ -65,6 +69,7 @@ async def attempt(
         time.monotonic() - began,
         _plain(choice.message),
         printable(str(getattr(response, "model", None) or "")),
+        _certainty(choice),
     ), true
 
 
@@ -137,6 +142,17 @@ def _cached(usage: Any) -> int:
     """Input tokens that the provider had in its cache, as far as it says so."""
     said = getattr(getattr(usage, "prompt_tokens_details", None), "cached_tokens", None)
     return said if isinstance(said, int) and said > 0 else 0
+
+
+def _certainty(choice: Any) -> float | None:
+    """The probability of the answer, normalised by its length: e to the mean of its tokens' log-probabilities.
+
+    None where the endpoint tells none, or numbers that are none.
+    Source: Malinin & Gales (2021), Uncertainty Estimation in Autoregressive Structured Prediction.
+    """
+    told = getattr(getattr(choice, "logprobs", None), "content", None)
+    mean = fmean(token.logprob for token in told) if told else math.nan
+    return math.exp(min(mean, 0.0)) if mean < ROUNDING else None
 
 
 def _plain(message: Any) -> dict[str, Any]:

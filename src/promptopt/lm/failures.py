@@ -26,6 +26,7 @@ _OUT_OF_FUNDS = re.compile(
 )
 _FILTERED = re.compile(r"content_policy|content_filter|content management policy|ResponsibleAIPolicy", re.IGNORECASE)
 _ABOUT_SCHEMA = re.compile(r"response_?format|json_?schema|structured|schema|grammar", re.IGNORECASE)
+_ABOUT_LOGPROBS = re.compile("log_?probs", re.IGNORECASE)
 _KEY_LIKE = re.compile(
     r"\b(sk|pk|rk|gsk|hf|xai|AIza|ghp|key)[-_]?[A-Za-z0-9*_\-]{8,}"
     r"|(?<=bearer )\S+|(?<=api[-_]key[=:])\s*\S+"
@@ -70,6 +71,8 @@ def read_error(error: Exception, secrets: Iterable[str] = ()) -> Trouble:
         return trouble(kind, f"{refused.status_code}: {said}", billed=False, retry_after=retry_after(refused.headers))
     if "UnicodeEncodeError" in names:
         return trouble("bad_request", "the request holds half a surrogate pair, which is no text", billed=False)
+    if "UnsupportedParamsError" in names:
+        return trouble("bad_request", said, billed=False)
     if names & {"ConnectError", "ClientConnectorError", "ConnectTimeout"}:
         return trouble("connection", f"cannot connect ({_reason(causes) or said})", billed=False)
     if names & {"TimeoutException", "APITimeoutError"}:
@@ -96,6 +99,8 @@ def _kind(status: int, causes: Iterable[BaseException]) -> str:
     everything = " ".join(f"{cause} {getattr(cause, 'code', '')}" for cause in causes)
     if _OUT_OF_FUNDS.search(everything) or (kind == "rate_limit" and "budget" in everything.lower()):
         return "budget"
+    if kind == "auth" and _ABOUT_LOGPROBS.search(everything):  # OpenAI forbids them where a model has none
+        return "bad_request"
     return "refusal" if kind == "bad_request" and _FILTERED.search(everything) else kind
 
 
@@ -117,6 +122,11 @@ def read_message(choice: Any) -> str | Trouble:
 def refuses_schema(failure: Failure) -> bool:
     """Whether a request was refused because of its JSON schema."""
     return failure.kind == "bad_request" and _ABOUT_SCHEMA.search(failure.message) is not None
+
+
+def refuses_logprobs(failure: Failure) -> bool:
+    """Whether a request was refused because it asks for log-probabilities, also where a program wraps the error."""
+    return failure.kind in ("bad_request", "program") and _ABOUT_LOGPROBS.search(failure.message) is not None
 
 
 def mask(text: str, secrets: Iterable[str] = ()) -> str:

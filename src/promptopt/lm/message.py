@@ -50,6 +50,8 @@ class Reply:
     """The whole assistant message, tool calls included."""
     model: str = ""
     """What the endpoint calls itself, often with its version; empty where it says nothing."""
+    certainty: float | None = None
+    """The geometric mean of its tokens' probabilities; None where they were not asked for, or not told."""
     cached: bool = False
     """True when the ledger answered and nothing was paid."""
 
@@ -63,6 +65,7 @@ class Reply:
             "seconds": round(self.seconds, 3),
             "message": dict(self.message),
             "model": self.model,
+            "certainty": self.certainty,
         }
 
     @staticmethod

@@ -39,6 +39,11 @@ def price(model: str, settings: ModelSettings, tokens_in: int = 0) -> Price | No
     return next((price for above, price in _listed(model) if tokens_in > above), None)
 
 
+def priced(model: str, settings: ModelSettings) -> bool:
+    """Whether anybody says what a model's tokens cost: of a local one, only the user, for its machine is not free."""
+    return settings.price is not None if model.startswith(LOCAL) else price(model, settings) is not None
+
+
 def require_price(model: str, settings: ModelSettings, capped: bool) -> None:
     """Raises ConfigError when dollars are `capped` and the model has no known price."""
     if capped and price(model, settings) is None:

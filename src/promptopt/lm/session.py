@@ -56,6 +56,8 @@ class Session:
     """What the program thinks of its work, where it says so."""
     usd: Decimal = Decimal(0)
     """What its answers cost, in US dollars."""
+    certainty: float | None = None
+    """Of its last answer, which in a rollout of several calls is the one that the output rests on."""
     error: CallFailed | PromptoptError | None = None
     """Why the last failed call failed. A client behind the endpoint sees only an HTTP status, and may hide it."""
     asked: Counter[str] = field(default_factory=Counter[str])
@@ -78,6 +80,7 @@ class Session:
             self.error = error
             raise
         self.usd += reply.usd
+        self.certainty = reply.certainty
         called: Sequence[Mapping[str, Any]] = reply.message.get("tool_calls") or ()
         said = reply.text or json.dumps(called or "", ensure_ascii=False)
         tools: Sequence[Mapping[str, Any]] = request.params.get("tools") or ()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -12,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from promptopt.report.advice import Condition
-from promptopt.report.distilled import Distilled, Underway
-from promptopt.report.figures import dollars, duration, line, said, score
+from promptopt.report.distilled import Distilled, Underway, Verified
+from promptopt.report.figures import duration, line, said
 from promptopt.report.front import front_of
 from promptopt.report.sketch import COLOURS, sketch
 from promptopt.report.students import (
@@ -21,8 +20,9 @@ from promptopt.report.students import (
     COST_COLUMNS,
     QUALITY_COLUMNS,
     SLICE_COLUMNS,
-    UNKNOWN,
+    VERIFIED_COLUMNS,
     attempt_rows,
+    changed,
     cost_rows,
     headline,
     notes,
@@ -31,11 +31,10 @@ from promptopt.report.students import (
     regressions,
     slice_rows,
     spending,
+    verified_note,
+    verified_rows,
 )
 from promptopt.report.tables import table
-
-if TYPE_CHECKING:
-    from promptopt.distillation.verify import Verification
 
 SHOWN = 5
 """Rows of a student that are shown; the page that --html writes shows more."""
@@ -60,6 +59,8 @@ def _sections(made: Distilled) -> Iterator[RenderableType]:
     yield from _section("How far to trust it", *map(Text, notes(made)))
     spent = f"{spending(made.spent.spend)}; {duration(made.spent.seconds)} of wall-clock."
     yield from _section("Spent", Text(spent))
+    if made.verified:
+        yield from _section("Tested again since", verification(made.verified))
 
 
 def _section(title: str, *body: RenderableType) -> Iterator[RenderableType]:
@@ -121,19 +122,14 @@ def _underway(made: Underway, condition: Condition) -> Group:
     return Group(Panel(text, title=Text(line(made.name, 40)), title_align="left", border_style=style), rows, spent)
 
 
-def verification(made: Verification) -> Group:
+def verification(made: Verified) -> Group:
     """Whether a certificate still holds, and what is no longer as it was."""
     style = COLOURS[made.verdict]
-    text = Text.assemble((made.verdict, f"bold {style}"), ": ", said(made.certificate.reason, "bold"))
-    for sentence in made.changed or ("Models, prices and rows are as they were certified.",):
+    text = Text.assemble((made.verdict, f"bold {style}"), ": ", said(made.reason, "bold"))
+    for sentence in changed(made):
         text.append("\n").append_text(said(sentence))
-    rows = table("on these rows", "score", "$ per 1,000", "p95")
-    for name, mean, cost in (
-        ("teacher", made.teacher, made.teacher_cost),
-        (line(made.student, 48), made.after, made.cost),
-    ):
-        price = UNKNOWN if cost is None or cost.usd_per_1000 is None else dollars(cost.usd_per_1000)
-        rows.add_row(name, score(mean), price, UNKNOWN if cost is None else f"{cost.latency_p95:,.0f} ms")
-    opening = "opened once" if made.opening == 1 else f"opening {made.opening} of these rows, tested more strictly"
-    rows.caption, rows.caption_justify = Text(f"{opening}; {spending(made.spent)}", style="dim"), "left"
+    rows = table(*VERIFIED_COLUMNS)
+    for cells in verified_rows(made):
+        rows.add_row(*map(Text, cells))
+    rows.caption, rows.caption_justify = Text(verified_note(made), style="dim"), "left"
     return Group(Panel(text, title=Text(line(made.student, 40)), title_align="left", border_style=style), rows)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from promptopt.core.binding import Binding
 from promptopt.core.budget import Spend
 from promptopt.core.candidate import Candidate
-from promptopt.core.certificate import Outcome
+from promptopt.core.cascade import Threshold
+from promptopt.core.certificate import Assay, Outcome
+from promptopt.core.slices import Slice
 from promptopt.report.figures import count
 from promptopt.result import INTERRUPTED, spent_json
 from promptopt.store.ledger import DISTILLED, Ledger
@@ -22,6 +26,9 @@ if TYPE_CHECKING:
     import pandas
 
 Interval = tuple[float, float]
+Prompt = Annotated[Candidate, BeforeValidator(Candidate.from_json)]
+VERIFIED = "verify.json"
+"""The file in a run directory that says what its certificate came to when it was last tested again."""
 
 
 class _Read(BaseModel):
@@ -48,56 +55,6 @@ class Teacher(Arm):
 
     test: float | None
     self_agreement: float | None = None
-
-
-class Text(_Read):
-    """A student's prompt."""
-
-    id: str
-    components: dict[str, str]
-    demos: dict[str, list[dict[str, Any]]] = Field(default_factory=dict[str, list[dict[str, Any]]])
-    settings: dict[str, Any] = Field(default_factory=dict[str, Any])
-    nearest: dict[str, int] = Field(default_factory=dict[str, int])
-
-    @property
-    def candidate(self) -> Candidate:
-        return Candidate.from_json(self.model_dump())
-
-
-class Model(_Read):
-    """A model as its certificate names it."""
-
-    lm: str
-    reported: tuple[str, ...] = ()
-    """What its endpoint called itself."""
-    price: dict[str, float] | None = None
-    """US dollars per million tokens, in and out."""
-
-
-class Bound(_Read):
-    """What a certificate is bound to."""
-
-    hash: str
-    teacher: Model
-    student: Model
-    prompt: str
-    """A hash of the student's prompt."""
-    data: str
-    """A hash of the sealed rows."""
-
-
-class Slice(_Read):
-    """The student against the teacher on the rows with one value in one column."""
-
-    column: str
-    value: str
-    n: int
-    teacher: float
-    student: float
-    p: float
-    """Of "it loses nothing here", corrected over the student's slices."""
-    lost: bool = False
-    """Whether it clearly loses here."""
 
 
 class Regression(_Read):
@@ -136,8 +93,8 @@ class Student(Arm):
     """The worst first."""
     worse_on: int = 0
     """Rows that it does worse than the teacher, those listed and all others."""
-    certificate: Bound | None = None
-    candidate: Text
+    certificate: Binding | None = None
+    candidate: Prompt
 
 
 class Cascade(Arm):
@@ -145,6 +102,8 @@ class Cascade(Arm):
 
     lm: str = ""
     student: str = ""
+    val: Threshold | None = None
+    """Its threshold, and what val said of it."""
     escalated: float | None = None
     """Share of the requests that the teacher answers."""
     test: float | None = None
@@ -156,21 +115,12 @@ class Cascade(Arm):
     note: str = ""
 
 
-class Assay(_Read):
-    """The teacher against a stripped prompt."""
-
-    teacher: float
-    weak: float
-    p: float
-    holds: bool
-
-
 class Recommended(_Read):
     """The student to switch to."""
 
     lm: str
     sentence: str
-    candidate: Text
+    candidate: Prompt
 
 
 class Spent(_Read):
@@ -189,6 +139,29 @@ class Spent(_Read):
         return Spend(self.rollouts, self.calls, self.cached, self.tokens_in, self.tokens_out, Decimal(str(self.usd)))
 
 
+class Verified(_Read):
+    """A certificate that was tested again: verify.json."""
+
+    student: str
+    escalated: float | None = None
+    """Share of the rows that the teacher answers behind it; None where it was tested alone."""
+    verdict: Outcome
+    reason: str
+    teacher: float | None
+    """Its mean on the rows of this test."""
+    after: float | None
+    """The student's, or the cascade's."""
+    teacher_usd_per_1000: float | None = None
+    usd_per_1000: float | None = None
+    teacher_latency_p95: float | None = None
+    latency_p95: float | None = None
+    opening: int
+    """Which opening of these rows it was."""
+    changed: tuple[str, ...]
+    """What is no longer as it was certified, in sentences."""
+    spent: Spent
+
+
 class Distilled(_Read):
     """A distillation that has ended."""
 
@@ -203,13 +176,21 @@ class Distilled(_Read):
     recommendation: Recommended | None
     remarks: tuple[str, ...] = ()
     spent: Spent
+    verified: Verified | None = None
+    """The latest test of its certificate since."""
     body: dict[str, Any]
     """What result.json holds, as it is there."""
 
     @staticmethod
     def of(body: dict[str, Any], about: dict[str, Any], directory: Path) -> Distilled:
-        """What result.json holds in `body`, with the job's name and prompt."""
-        more = {"name": about["name"], "directory": directory, "baseline": Candidate.from_json(about["baseline"])}
+        """What result.json holds in `body`, with the job's name and prompt, and with `directory`'s verify.json."""
+        later = directory / VERIFIED
+        more = {
+            "name": about["name"],
+            "directory": directory,
+            "baseline": Candidate.from_json(about["baseline"]),
+            "verified": json.loads(later.read_bytes()) if later.exists() else None,
+        }
         return Distilled.model_validate({**body, **more, "body": body})
 
     def to_json(self) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def _of_distillation(found: Distilled, name: str, student: str | None, or_teache
         for one in found.students:
             if one.name == student:
                 said = "" if one.verdict == "NON-INFERIOR" else f"{one.verdict}: it is not shown to hold the quality"
-                return Choice(one.candidate.candidate, teacher, said)
+                return Choice(one.candidate, teacher, said)
         raise UserError(f"there is no student {student}. " + did_you_mean(student, names))
     if name not in ("recommended", "baseline"):
         raise UserError(
@@ -66,7 +66,7 @@ def _of_distillation(found: Distilled, name: str, student: str | None, or_teache
         )
     if name == "recommended" and (wanted := found.recommendation) is not None:
         said = "" if found.chosen else f"this holds as {wanted.lm}: promptopt.distillation.cascade.Cascade asks them so"
-        return Choice(wanted.candidate.candidate, teacher, said)
+        return Choice(wanted.candidate, teacher, said)
     if name == "recommended" and not or_teacher:
         raise UserError(
             f"no student is recommended, so stay with the teacher; --student exports another one: {', '.join(names)}"

@@ -132,7 +132,7 @@ def _tokens(spend: Spend) -> tuple[str, str, str]:
 
 
 def _distillation(made: Distilled) -> Mapping[str, Any]:
-    front = front_of(made)
+    front, again = front_of(made), made.verified
     tested = [Difference(one.name, one.diff or 0.0, one.ci, one.verdict) for one in made.students if one.ci]
     if (two := made.cascade) and two.ci and two.verdict:
         tested.append(Difference(f"{two.student}, else teacher", two.diff or 0.0, two.ci, two.verdict))
@@ -156,6 +156,11 @@ def _distillation(made: Distilled) -> Mapping[str, Any]:
         "certificate_columns": students.CERTIFICATE_COLUMNS,
         "certificates": list(students.certificate_rows(made)),
         "certificate_note": students.CERTIFICATE_NOTE,
+        "verified": again,
+        "changed": students.changed(again) if again else (),
+        "verified_columns": students.VERIFIED_COLUMNS,
+        "verified_rows": list(students.verified_rows(again)) if again else [],
+        "verified_note": students.verified_note(again) if again else "",
         "spent_columns": SPENT_COLUMNS,
         "spent": [("the distillation", *_whole(made.spent.spend))],
         "notes": list(students.notes(made)),

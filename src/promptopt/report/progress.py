@@ -78,11 +78,17 @@ class Lines:
 def log_line(told: Told, progress: Progress) -> str:
     """One step and where the run stands after it."""
     what = "baseline" if told.outcome == "baseline" else f"{told.operator} {told.outcome.replace('_', ' ')}"
-    best = f"best val {score(progress.val_best)} ({OPTIMISTIC})"
+    best = f"best val {score(progress.val_best)}{_thin(progress)} ({OPTIMISTIC})"
     spent = [_unit(cap, f"{used}/{most}") for cap, used, most, _ in _caps(progress)]
     spent += [_unit(figure, used) for figure, used in _uncapped(progress)]
     note = f"; {line(told.note, 100)}" if told.outcome == "won" else ""
     return f"[{duration(progress.seconds)}] step {told.step}: {what}; {best}; {', '.join(spent)}{note}"
+
+
+def _thin(progress: Progress) -> str:
+    """On how many rows the best score stands, while it stands on few."""
+    known, rows = progress.val_rows
+    return f" on {known} of {rows} rows" if known < rows else ""
 
 
 def _unit(figure: str, amount: str) -> str:
@@ -133,14 +139,15 @@ def drawn(name: str, progress: Progress) -> Group:
     left = seconds_left(progress)
     rest = "" if left is None else f"; at most about {duration(left)} left"
     words.add_row("time", f"{duration(progress.seconds)}{rest}")
-    words.add_row("steps", f"{progress.steps} done, {progress.in_flight} in flight")
+    if progress.steps or progress.in_flight:
+        words.add_row("steps", f"{progress.steps} done, {progress.in_flight} in flight")
     if progress.last_win:
         words.add_row("last accepted", Text(line(progress.last_win), no_wrap=True, overflow="ellipsis"))
     best = _rows()
-    if progress.val_best is None:
+    if progress.val_best is None and progress.phase == "baseline":
         best.add_row("best on val", "not known yet: the current prompt is being scored")
-    else:
-        start = f"  {OPTIMISTIC}; the current prompt has {score(progress.val_baseline)}"
+    elif progress.val_best is not None:
+        start = f"{_thin(progress)}  {OPTIMISTIC}; the current prompt has {score(progress.val_baseline)}"
         best.add_row("best on val", Text.assemble((score(progress.val_best), "bold green"), (start, "dim")))
     head = Text.assemble(said(name, "bold"), f" · {progress.phase}")
     return Group(head, best, bars, words, Text(HINT, style="dim"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from promptopt.core.budget import Spend
 from promptopt.core.example import text_of
 from promptopt.report.changes import Changes, changes
-from promptopt.report.distilled import Arm, Cascade, Distilled, Regression, Student, Underway
+from promptopt.report.distilled import Arm, Cascade, Distilled, Regression, Student, Underway, Verified
 from promptopt.report.figures import clean, count, dollars, gain, interval, line, score
 
 QUALITY_COLUMNS = ("sealed test", "verdict", "before", "after", "difference", "interval")
@@ -23,6 +23,7 @@ CERTIFICATE_NOTE = "Another model version, prompt or kind of rows: promptopt dis
 SLICES = 8
 """Slices of a student that are shown."""
 ATTEMPT_COLUMNS = ("with the teacher's prompt", "val", "rows", "steps of search")
+VERIFIED_COLUMNS = ("on these rows", "score", "$ per 1,000", "p95")
 UNKNOWN = "–"
 
 
@@ -122,12 +123,30 @@ def certificate_rows(made: Distilled) -> Iterator[tuple[str, ...]]:
             yield _name(one), *models, bound.prompt, bound.data[:12]
 
 
+def changed(made: Verified) -> tuple[str, ...]:
+    """What is no longer as it was certified, in sentences."""
+    return made.changed or ("Models, prices and rows are as they were certified.",)
+
+
+def verified_rows(made: Verified) -> Iterator[tuple[str, ...]]:
+    """Teacher and student as they were tested again, in the cells of VERIFIED_COLUMNS."""
+    behind = "" if made.escalated is None else f", else the teacher ({100 * made.escalated:.0f} %)"
+    yield "teacher", score(made.teacher), _dollars(made.teacher_usd_per_1000), _wait(made.teacher_latency_p95)
+    yield f"{line(made.student, 48)}{behind}", score(made.after), _dollars(made.usd_per_1000), _wait(made.latency_p95)
+
+
+def verified_note(made: Verified) -> str:
+    """How often the rows were opened, and what that cost."""
+    opening = "opened once" if made.opening == 1 else f"opening {made.opening} of these rows, tested more strictly"
+    return f"{opening}; {spending(made.spent.spend)}"
+
+
 def prompts(made: Distilled) -> Iterator[tuple[str, Changes]]:
     """By student, what its prompt says that the teacher's does not."""
     if made.baseline is None:
         return
     for one in made.students:
-        found = changes(made.baseline, one.candidate.candidate)
+        found = changes(made.baseline, one.candidate)
         if found.texts or found.demos:
             yield _name(one), found
 
@@ -156,7 +175,14 @@ def _lm(student: Student) -> str:
 
 
 def _cost(arm: Arm, factor: str) -> tuple[str, ...]:
-    prices = (UNKNOWN if usd is None else dollars(usd) for usd in (arm.usd_per_1000, arm.usd_per_month))
+    prices = map(_dollars, (arm.usd_per_1000, arm.usd_per_month))
     tokens = (UNKNOWN if figure is None else f"{figure:,.0f}" for figure in (arm.tokens_in, arm.tokens_out))
-    waits = (UNKNOWN if figure is None else f"{figure:,.0f} ms" for figure in (arm.latency_p50, arm.latency_p95))
-    return *prices, factor, *tokens, *waits
+    return *prices, factor, *tokens, *map(_wait, (arm.latency_p50, arm.latency_p95))
+
+
+def _dollars(usd: float | None) -> str:
+    return UNKNOWN if usd is None else dollars(usd)
+
+
+def _wait(milliseconds: float | None) -> str:
+    return UNKNOWN if milliseconds is None else f"{milliseconds:,.0f} ms"

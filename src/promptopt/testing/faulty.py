@@ -76,17 +76,24 @@ def completion(
     finish_reason: str = "stop",
     tool_calls: Sequence[Mapping[str, Any]] | None = None,
     usage: Mapping[str, Any] | None = None,
+    logprobs: Sequence[float] | None = None,
 ) -> dict[str, Any]:
-    """A well-formed chat completion that says `text`."""
+    """A well-formed chat completion that says `text`; `logprobs` are those of its tokens."""
     message: dict[str, Any] = {"role": "assistant", "content": text}
     if tool_calls:
         message["tool_calls"] = list(tool_calls)
+    choice: dict[str, Any] = {"index": 0, "finish_reason": finish_reason, "message": message}
+    if logprobs is not None:
+        tokens = [
+            {"token": "?", "logprob": logprob, "bytes": None, "top_logprobs": list[Any]()} for logprob in logprobs
+        ]
+        choice["logprobs"] = {"content": tokens, "refusal": None}
     body: dict[str, Any] = {
         "id": "faulty",
         "object": "chat.completion",
         "created": 0,
         "model": "faulty",
-        "choices": [{"index": 0, "finish_reason": finish_reason, "message": message}],
+        "choices": [choice],
     }
     return body if usage is None else {**body, "usage": dict(usage)}
 
