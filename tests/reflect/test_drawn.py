@@ -11,13 +11,19 @@ from promptopt.core.edit import RemoveText
 from promptopt.core.example import Example
 from promptopt.reflect.operator import Refused
 from promptopt.reflect.operators.remove import RemoveLine
-from promptopt.reflect.operators.tips import ANSWERING, CHOOSING, AddTip
+from promptopt.reflect.operators.tips import ANSWERING, CALCULATING, CHOOSING, WRITING, AddTip
 
 LINES = "Name the intent of {text}.\n\n- be kind\n- be brief\n- be right"
 
 
 SUMS = tuple(Example(f"r{i}", {"text": f"{i} and {i}?"}, 2 * i) for i in range(9))
-KINDS = pytest.mark.parametrize(("train", "tips"), [(TRAIN, CHOOSING), (SUMS, ANSWERING)], ids=["labels", "sums"])
+NAMES = tuple(Example(f"r{i}", {"text": f"who is {i}?"}, f"person {i}") for i in range(9))
+LETTERS = tuple(Example(f"r{i}", {"text": f"write to {i}"}) for i in range(9))
+KINDS = pytest.mark.parametrize(
+    ("train", "tips"),
+    [(TRAIN, CHOOSING), (SUMS, CALCULATING), (NAMES, ANSWERING), (LETTERS, WRITING)],
+    ids=["labels", "sums", "names", "letters"],
+)
 
 
 @KINDS
