@@ -6,8 +6,9 @@ import asyncio
 import json
 import os
 import threading
+import time
 import uuid
-from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, closing, contextmanager
 from contextvars import copy_context
@@ -19,7 +20,7 @@ from promptopt.core.candidate import Candidate
 from promptopt.core.example import Example
 from promptopt.core.rollout import Rollout
 from promptopt.errors import BudgetExhausted, LedgerCorrupt, RunChanged, RunError
-from promptopt.execute.progress import Silent, Watch
+from promptopt.execute.progress import Phase, Progress, Running, Silent, Watch
 from promptopt.execute.runner import Bench, Runner
 from promptopt.job import Job
 from promptopt.judges.trust import trust_in
@@ -28,6 +29,7 @@ from promptopt.lm.message import Scope
 from promptopt.lm.session import Session
 from promptopt.lm.spec import LM
 from promptopt.reflect.proposer import Proposer
+from promptopt.result import INTERRUPTED
 from promptopt.store.ledger import Ledger
 from promptopt.store.run_dir import LEDGER, RESULT
 
@@ -66,7 +68,19 @@ async def evaluated(
     Raises RunError when it cannot go on. What failed up to there is tried again by the next session.
     """
     async with runner_for(job, ledger, watch) as runner, in_time(job, ledger):
+        watch.began(Running(so_far(job, ledger, lambda: "evaluation"), lambda: runner.halt(INTERRUPTED)))
         return await runner.evaluate(candidate, rows, step=0, split=split)
+
+
+def so_far(job: Job, ledger: Ledger, phase: Callable[[], Phase]) -> Callable[[], Progress]:
+    """What is known at any moment of a run, or a part of one, that folds no steps."""
+    earlier, began = ledger.seconds(), time.monotonic()
+    return lambda: Progress(
+        phase=phase(),
+        spent=ledger.account.spent,
+        budget=job.budget,
+        seconds=earlier + time.monotonic() - began,
+    )
 
 
 @asynccontextmanager

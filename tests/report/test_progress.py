@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from dataclasses import replace
 from decimal import Decimal
 
@@ -157,3 +158,13 @@ def test_bars_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     text = out.getvalue()
     assert "resumed: 40 rollouts" in text
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+
+
+def test_a_log_is_not_silent_for_long_and_says_nothing_more_once_all_is_over(log: io.StringIO) -> None:
+    with Lines(log, "banking", quiet=0.05) as lines:
+        lines.began(Running(lambda: replace(AT_WORK, phase="sealed test"), lambda: None))
+        time.sleep(0.3)
+    said = log.getvalue().splitlines()
+    assert said[1].startswith("[1 min] sealed test: 200/800 rollouts")
+    time.sleep(0.2)
+    assert len(log.getvalue().splitlines()) == len(said)

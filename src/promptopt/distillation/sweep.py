@@ -7,7 +7,6 @@ died before.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,11 +27,12 @@ from promptopt.distillation.plan import search_rollouts, test_spend
 from promptopt.distillation.teacher import Heard, RunnerWith, check_teacher, hear
 from promptopt.errors import BudgetExhausted, ModelDown
 from promptopt.execute.optimization import SLACK, TEST_STEP
-from promptopt.execute.progress import Phase, Progress, Running, Watch
+from promptopt.execute.progress import Phase, Running, Watch
 from promptopt.execute.runner import Runner
 from promptopt.lm.message import Purpose
 from promptopt.metrics.metric import Metric
 from promptopt.result import INTERRUPTED
+from promptopt.running import so_far
 from promptopt.store.ledger import Ledger
 from promptopt.store.run_dir import count_opening
 
@@ -225,16 +225,8 @@ class Sweep:
 
     def shown(self, metric: Metric) -> Runner:
         """A runner that Ctrl-C halts; the latest one is what runs."""
-        runner, earlier, began = self.runner_with(metric), self.ledger.seconds(), time.monotonic()
-
-        def progress() -> Progress:
-            return Progress(
-                phase=self.phase,
-                spent=self.ledger.account.spent,
-                budget=self.work.job.budget,
-                seconds=earlier + time.monotonic() - began,
-            )
-
+        runner = self.runner_with(metric)
+        progress = so_far(self.work.job, self.ledger, lambda: self.phase)
         self.watch.began(Running(progress, lambda: runner.halt(INTERRUPTED)))
         return runner
 

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 from promptopt.core.budget import Budget, Spend
 from promptopt.core.state import Told
 
-Phase = Literal["baseline", "search", "sealed test"]
+Phase = Literal["evaluation", "baseline", "search", "sealed test"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,8 @@ NEWS = frozenset({"baseline", "won"})
 """Outcomes that a log wants to know at once."""
 NEWS_EVERY, OTHERS_EVERY = 1.0, 10.0
 """Seconds between lines of a log, at least: after news, and after steps that came to nothing."""
+QUIET = 30.0
+"""Seconds between lines of a log, at most: a sealed test folds no step for minutes."""
 HINT = "Ctrl-C stops; it can go on later"
 """The last line, and short: the terminal's echo of ^C at the end of a full one would begin a line of its own."""
 EARLY = 0.02
@@ -36,11 +39,18 @@ def watching(console: Console, name: str) -> Bars | Lines:
 
 
 class Lines:
-    """A line for each step that matters; what comes too fast for that is said with the next one."""
+    """A line for each step that matters, and one where for long there was none.
 
-    def __init__(self, out: IO[str], name: str, now: Callable[[], float] = time.monotonic) -> None:
-        self._out, self._name, self._now = out, name, now
-        self._last = float("-inf")
+    What comes too fast for a line is said with the next one.
+    """
+
+    def __init__(
+        self, out: IO[str], name: str, now: Callable[[], float] = time.monotonic, quiet: float = QUIET
+    ) -> None:
+        self._out, self._name, self._now, self._quiet = out, name, now, quiet
+        self._last = self._spoke = float("-inf")
+        self._over = threading.Event()
+        self._sentry = threading.Thread(target=self._break_silence, daemon=True)
         self._unsaid = self._phase = ""
         self._progress: Callable[[], Progress] | None = None
 
@@ -50,11 +60,14 @@ class Lines:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._over.set()
         if self._unsaid:
             self.said(self._unsaid)
 
     def began(self, running: Running) -> None:
         self._progress = running.progress
+        if not self._sentry.is_alive() and not self._over.is_set():
+            self._sentry.start()
         now = running.progress()
         caps = ", ".join(_unit(cap, most) for cap, _, most, _ in _caps(now)) or "none"
         if now.phase != self._phase:
@@ -73,16 +86,26 @@ class Lines:
 
     def said(self, message: str) -> None:
         print(clean(message), file=self._out, flush=True)
+        self._spoke = time.monotonic()
+
+    def _break_silence(self) -> None:
+        while not self._over.wait(max(0.01, self._spoke + self._quiet - time.monotonic())):
+            if self._progress and time.monotonic() - self._spoke >= self._quiet:
+                now = self._progress()
+                self.said(f"[{duration(now.seconds)}] {now.phase}: {_spent(now)}")
 
 
 def log_line(told: Told, progress: Progress) -> str:
     """One step and where the run stands after it."""
     what = "baseline" if told.outcome == "baseline" else f"{told.operator} {told.outcome.replace('_', ' ')}"
     best = f"best val {score(progress.val_best)}{_thin(progress)} ({OPTIMISTIC})"
-    spent = [_unit(cap, f"{used}/{most}") for cap, used, most, _ in _caps(progress)]
-    spent += [_unit(figure, used) for figure, used in _uncapped(progress)]
     note = f"; {line(told.note, 100)}" if told.outcome == "won" else ""
-    return f"[{duration(progress.seconds)}] step {told.step}: {what}; {best}; {', '.join(spent)}{note}"
+    return f"[{duration(progress.seconds)}] step {told.step}: {what}; {best}; {_spent(progress)}{note}"
+
+
+def _spent(progress: Progress) -> str:
+    spent = [_unit(cap, f"{used}/{most}") for cap, used, most, _ in _caps(progress)]
+    return ", ".join([*spent, *(_unit(figure, used) for figure, used in _uncapped(progress))])
 
 
 def _thin(progress: Progress) -> str:
