@@ -163,7 +163,9 @@ def test_bars_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_log_is_not_silent_for_long_and_says_nothing_more_once_all_is_over(log: io.StringIO) -> None:
     with Lines(log, "banking", quiet=0.05) as lines:
         lines.began(Running(lambda: replace(AT_WORK, phase="sealed test"), lambda: None))
-        time.sleep(0.3)
+        patience = time.monotonic() + 20
+        while len(log.getvalue().splitlines()) < 3 and time.monotonic() < patience:
+            time.sleep(0.02)
     said = log.getvalue().splitlines()
     assert said[1].startswith("[1 min] sealed test: 200/800 rollouts")
     time.sleep(0.2)
