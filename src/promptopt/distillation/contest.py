@@ -46,7 +46,9 @@ class Standing:
     square: float = 0.0
     """Mean square of its champion's and the teacher's differences there, one more row at the planning assumption."""
     seconds: float = 0.0
-    """Of one rollout on average."""
+    """Of one rollout of its champion on average."""
+    seconds_before: float = 0.0
+    """The same with the prompt that it began with."""
     tried: int = 0
     """Candidates that its search has scored, beside the one that it began with."""
     note: str = ""
@@ -92,7 +94,7 @@ class Contest:
             self.standings.append(standing)
             with self.served(standing):
                 await self._measure(standing)
-                standing.gap_before = standing.gap
+                standing.gap_before, standing.seconds_before = standing.gap, standing.seconds
                 if standing.gap + REACH * standing.error <= margin:
                     does = "better than" if standing.gap + REACH * standing.error < 0 else "as well as"
                     standing.note = f"it does {does} the teacher with the teacher's own prompt"

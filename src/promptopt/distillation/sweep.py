@@ -165,7 +165,8 @@ class Sweep:
         job = self.work.job
         if job.budget.minutes is None:
             return None
-        rollout = fmean([one.seconds for one in teacher]) + sum(2 * one.seconds for one in contest.standings)
+        students = sum(one.seconds_before + one.seconds for one in contest.standings)
+        rollout = fmean([one.seconds for one in teacher]) + students
         test = SLACK * len(job.split.test) * rollout / job.run.concurrency
         return max(LEAST_MINUTES, job.budget.minutes - test / 60)
 
