@@ -149,10 +149,11 @@ def _y(front: Front, value: float, page: Chart) -> float:
 
 def _dots(front: Front, page: Chart) -> tuple[Dot, ...]:
     heights = _apart([(one, _y(front, one.score, page)) for one in front.points], page.bottom)
+    across = [_x(front.cost, one.cost, page) for one in front.points]
     dots: list[Dot] = []
     for point in front.points:
         x, text = _x(front.cost, point.cost, page), line(point.label, LABEL)
-        to_the_left = x + 9 + LETTER * len(text) > page.right
+        to_the_left = _leftward(x, 9 + LETTER * len(text), across, page)
         dots.append(
             Dot(
                 x=x,
@@ -168,6 +169,12 @@ def _dots(front: Front, page: Chart) -> tuple[Dot, ...]:
             )
         )
     return tuple(dots)
+
+
+def _leftward(x: float, width: float, dots: Sequence[float], page: Chart) -> bool:
+    """Whether the label of the dot at `x` goes to its left: it would leave the page, or hide another dot."""
+    hides = any(x < other < x + width for other in dots)
+    return x + width > page.right or (hides and x - width > page.left)
 
 
 def _apart(wanted: Sequence[tuple[Point, float]], lowest: float) -> dict[int, float]:
