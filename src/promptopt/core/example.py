@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -59,6 +59,11 @@ class Example:
 def text_of(value: Any) -> str:
     """A column's value as a model reads it: text as it is, everything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def are_labels(answers: Sequence[str]) -> bool:
+    """Whether answers are a choice among few: each stands there twice and more in the mean."""
+    return bool(answers) and 2 * len(set(answers)) <= len(answers)
 
 
 def with_ids(examples: Iterable[Example]) -> Iterator[Example]:

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 
 from promptopt.core import overlap
-from promptopt.core.example import Example
+from promptopt.core.example import Example, are_labels
 from promptopt.core.overlap import Pair
 from promptopt.core.record import Record, examples_of
 from promptopt.errors import ConfigError, DataError
@@ -188,7 +188,7 @@ def _labels(rows: Sequence[Example]) -> list[str]:
     answers = [row.expected for row in rows]
     if all(isinstance(answer, str | int | float) for answer in answers):
         labels = [f"{type(answer).__name__} {answer}" for answer in answers]
-        if 2 * len(set(labels)) <= len(rows):
+        if are_labels(labels):
             return labels
     return [""] * len(rows)
 

@@ -31,7 +31,7 @@ def copies_a_row(text: str, brief: Brief) -> bool:
 
     A copy is a long run of words from an input or the expected answer, or the whole of an input.
     """
-    said, had = _words(text), _words(brief.component.text)
+    said, had = words_of(text), words_of(brief.component.text)
 
     @cache
     def new(length: int) -> set[tuple[str, ...]]:
@@ -41,9 +41,9 @@ def copies_a_row(text: str, brief: Brief) -> bool:
         return _runs(words, length) & new(length)
 
     for row in brief.evidence:
-        told = _words(feedback(row, brief.component))
-        inputs = [_words(text_of(value)) for value in row.example.inputs.values()]
-        long = [(words, COPIED_WORDS) for words in [*inputs, _words(text_of(row.example.expected))]]
+        told = words_of(feedback(row, brief.component))
+        inputs = [words_of(text_of(value)) for value in row.example.inputs.values()]
+        long = [(words, COPIED_WORDS) for words in [*inputs, words_of(text_of(row.example.expected))]]
         whole = [(words, len(words)) for words in inputs if len(words) >= WHOLE_WORDS]
         if any(copied(words, length) - _runs(told, length) for words, length in long + whole):
             return True
@@ -52,9 +52,9 @@ def copies_a_row(text: str, brief: Brief) -> bool:
 
 def repeats(text: str, template: str) -> bool:
     """Whether `text` echoes the words of a request, such as the example in it; a short text, when all its words do."""
-    words = _words(text)
+    words = words_of(text)
     length = min(REPEATED_WORDS, len(words))
-    return bool(_runs(words, length) & _runs(_words(template), length))
+    return bool(_runs(words, length) & _runs(words_of(template), length))
 
 
 def names_of_rows(brief: Brief) -> set[str]:
@@ -64,7 +64,7 @@ def names_of_rows(brief: Brief) -> set[str]:
     """
     known = {row.id: row for row in (*brief.train, *(row.example for row in brief.evidence))}
     held = Counter(word for row in known.values() for word in _input_words(row) if IDENTIFIER.fullmatch(word))
-    return {word for word, rows in held.items() if rows == 1} - set(_words(brief.component.text))
+    return {word for word, rows in held.items() if rows == 1} - set(words_of(brief.component.text))
 
 
 def holds_any(line: str, names: set[str]) -> bool:
@@ -73,10 +73,11 @@ def holds_any(line: str, names: set[str]) -> bool:
 
 
 def _input_words(example: Example) -> set[str]:
-    return {word for value in example.inputs.values() for word in _words(text_of(value))}
+    return {word for value in example.inputs.values() for word in words_of(text_of(value))}
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
+    """The words of a text, without case and punctuation."""
     return re.findall(r"\w+", text.casefold())
 
 

@@ -5,11 +5,11 @@ A weak model copies a sample's kind. Shown a rule that tells labels apart, it wr
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from promptopt.core.edit import Brief
-from promptopt.core.example import text_of
+from promptopt.core.example import are_labels, text_of
+from promptopt.reflect.copying import words_of
 from promptopt.reflect.evidence import plain
 
 
@@ -28,8 +28,8 @@ class Sample:
 
     def leaks(self, line: str, brief: Brief) -> bool:
         """Whether `line` is about the other program: it has a word of its own that nothing of this one holds."""
-        known = _words(brief.component.text).union(*map(_words, _said(brief)))
-        return not _words(line).isdisjoint(set(self.own) - known)
+        foreign = set(self.own).intersection(words_of(line))
+        return bool(foreign) and not foreign <= set(words_of(brief.component.text)).union(*map(words_of, _said(brief)))
 
 
 def of_mail(answer: str) -> Sample:
@@ -48,14 +48,9 @@ def fitting(brief: Brief, choosing: Sample, other: Sample) -> Sample:
 
 
 def chooses(brief: Brief) -> bool:
-    """Whether the program chooses among few answers: on train each is wanted twice and more in the mean."""
-    wanted = [plain(row.expected) for row in brief.train if row.expected is not None]
-    return bool(wanted) and 2 * len(set(wanted)) <= len(wanted)
+    """Whether the program chooses among few answers, by what train rows want."""
+    return are_labels([plain(row.expected) for row in brief.train if row.expected is not None])
 
 
 def _said(brief: Brief) -> list[str]:
     return [text_of(value) for row in brief.train for value in (*row.inputs.values(), row.expected)]
-
-
-def _words(text: str) -> set[str]:
-    return set(re.findall(r"\w+", text.casefold()))

@@ -86,11 +86,11 @@ class Lines:
 
     def said(self, message: str) -> None:
         print(clean(message), file=self._out, flush=True)
-        self._spoke = time.monotonic()
+        self._spoke = self._now()
 
     def _break_silence(self) -> None:
-        while not self._over.wait(max(0.01, self._spoke + self._quiet - time.monotonic())):
-            if self._progress and time.monotonic() - self._spoke >= self._quiet:
+        while not self._over.wait(max(0.01, self._spoke + self._quiet - self._now())):
+            if self._progress and self._now() - self._spoke >= self._quiet:
                 now = self._progress()
                 self.said(f"[{duration(now.seconds)}] {now.phase}: {_spent(now)}")
 
