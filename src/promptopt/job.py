@@ -269,6 +269,8 @@ class Job:
             labelled = prior.name != "demos" or any(self.labelled.values())
             able = prior.name != "nearest" or retrieves(self.program)
             return bool(self.program.demo_slots) and labelled and able and self.strategy.max_demos > 0
+        if prior.name == "contrast" and not any(row.expected is not None for row in self.split.train):
+            return False
         return bool(self._texts) and (self.reflection is not None or not prior.asks)
 
     @property

@@ -69,7 +69,7 @@ def plan(job: Job) -> Plan:
     variants = _variants(job)
     rollout = dearest_rollout(job, variants)
     step = rollout.times(strategy.start_cost + len(split.val)) + reflection_spend(job)
-    share = dearest(sealed_share(job, variant, None) for variant in variants)
+    share = dearest(sealed_share(job, variant) for variant in variants)
     groups = len({example.group or example.id for example in split.test})
     made = Plan(
         rows={name: len(part) for name, part in split.parts.items()},
@@ -87,14 +87,14 @@ def plan(job: Job) -> Plan:
     return made
 
 
-def sealed_share(job: Job, best: Candidate, rollout: Spend | None) -> Spend:
-    """The sealed test at its worst: the baseline and `best` on every test row, each call tried once.
-
-    `rollout` is the dearest rollout seen, for programs whose calls nobody can know in advance.
-    """
-    if rollout is not None:
-        return rollout.times(2 * len(job.split.test))
+def sealed_share(job: Job, best: Candidate) -> Spend:
+    """The sealed test at its worst: the baseline and `best` on every test row, each call tried once."""
     return spend_on(job, job.baseline, job.split.test) + spend_on(job, best, job.split.test)
+
+
+def foreseen(job: Job) -> bool:
+    """Whether program and metric say in advance what a rollout calls."""
+    return job.program.preview(job.baseline, job.split.train[0]) is not None and not any(unforeseen(job.metric))
 
 
 def uncounted(job: Job) -> Iterator[str]:

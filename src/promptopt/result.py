@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -15,6 +15,7 @@ from promptopt.core.budget import Budget, Spend
 from promptopt.core.candidate import Candidate
 from promptopt.core.guard import Trust, Verdict, judge_test, no_test_rows, nothing_better, untested
 from promptopt.core.sealed import Pair
+from promptopt.core.search import CAP
 from promptopt.core.selection import Offer, champion, front, prompt_tokens
 from promptopt.core.state import State, Told, replay
 from promptopt.errors import UserError
@@ -220,11 +221,11 @@ def read_result(ledger: Ledger, directory: Path) -> Result:
     elif not job["test_rows"]:
         judged = no_test_rows()
     elif best.id != baseline.id:
-        judged = untested("the budget has no room for the sealed test of the best candidate; raise it")
+        judged = untested(f"{_bound(steps)} has no room for the sealed test of the best candidate; raise it")
     elif len(state.candidates) < 2:
         judged = untested(f"no other candidate was scored; the search stopped: {stops[0].body['reason']}")
     elif len(state.val[state.incumbent]) < job["val_rows"]:
-        judged = untested("the budget has no room to score the leading candidate on all val rows; raise it")
+        judged = untested(f"{_bound(steps)} has no room to score the leading candidate on all val rows; raise it")
     else:
         judged = nothing_better()
     return Result(
@@ -246,6 +247,12 @@ def read_result(ledger: Ledger, directory: Path) -> Result:
         directory=directory,
         trust=tuple(Trust(**known) for known in job["trust"]),
     )
+
+
+def _bound(steps: Sequence[Told]) -> str:
+    """The budget, by the cap that left the latest step no room where it is known."""
+    refused = (told.reason for told in reversed(steps) if told.outcome == "no_room")
+    return next((reason.replace(CAP, "budget.") for reason in refused if reason.startswith(CAP)), "the budget")
 
 
 def _judged(ledger: Ledger, opened: Mapping[str, Any], seed: int) -> Verdict:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptopt.core.budget import Account, Budget, Spend
+from promptopt.core.budget import Account, Budget, Spend, as_before
 
 amounts = st.integers(0, 50)
 spends = st.builds(Spend, rollouts=amounts, calls=amounts, tokens_in=amounts, tokens_out=amounts,
@@ -55,3 +56,26 @@ def test_what_is_set_aside_is_out_of_reach_until_it_is_released() -> None:
 def test_a_cap_that_is_not_above_zero_is_refused(caps: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be above 0"):
         Budget(**caps)
+
+
+@given(st.lists(spends, min_size=1, max_size=20), st.integers(1, 200))
+def test_more_rollouts_are_taken_to_cost_their_mean_at_least_and_the_dearest_each_at_most_in_the_long_run(
+    costs: list[Spend], n: int
+) -> None:
+    foreseen = as_before(costs, n)
+    assert foreseen.rollouts == n
+    assert foreseen.tokens_in * len(costs) >= n * sum(one.tokens_in for one in costs)
+    equal = as_before([costs[0]] * len(costs), n)
+    assert (equal.calls, equal.tokens_in, equal.tokens_out) == tuple(
+        n * figure for figure in (costs[0].calls, costs[0].tokens_in, costs[0].tokens_out)
+    )
+
+
+def test_costs_of_an_exponential_tail_pass_what_is_foreseen_hardly_ever() -> None:
+    rng = np.random.default_rng(3)
+    passed = 0
+    for _ in range(300):
+        seen, later = (rng.exponential(100, size).astype(int) + 1 for size in (40, 80))
+        foreseen = as_before([Spend(1, 1, 0, int(tokens), 0) for tokens in seen], 80)
+        passed += int(later.sum()) > foreseen.tokens_in
+    assert passed <= 0.05 * 300

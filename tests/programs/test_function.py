@@ -64,6 +64,19 @@ async def test_whatever_client_it_uses_a_function_is_optimized_under_the_caps(tm
     assert result.spent.rollouts <= 400
 
 
+@pytest.mark.parametrize("cap", [14_000, 17_000, 20_000])
+async def test_a_tight_cap_on_tokens_leaves_a_function_enough_for_its_sealed_test(tmp_path: Path, cap: int) -> None:
+    """Nobody knows in advance what a function calls: its share is what its rollouts have cost."""
+    async with FaultyServer(world()) as server:
+        job = function_job(tmp_path, server.base_url, OPENAI, budget={"tokens": cap})
+        result = await asyncio.to_thread(optimize, load(job))
+    assert result.verdict == "PROMOTE"
+    assert result.test is not None
+    assert (result.test["n"], result.test["missing"]) == (60, 0)
+    assert result.spent.tokens <= cap
+    assert result.stop_reason == "budget: tokens"
+
+
 async def test_a_function_that_swallows_a_refused_call_cannot_go_on_spending(tmp_path: Path) -> None:
     swallowing = OPENAI.replace("    return client", "    try:\n        return client").replace(
         ".choices[0].message.content", ".choices[0].message.content\n    except Exception:\n        return 'none'"

@@ -156,6 +156,16 @@ def test_json_that_is_too_deep_is_no_json(answer: str) -> None:
     assert refused.value.reason == "not JSON"
 
 
+@pytest.mark.parametrize("before", ["", "Here are the rules:\n\n", "<think>\nA fence:\n```\n{}\n```\n</think>\n"])
+@pytest.mark.parametrize("after", ["", "\n\nI hope that helps."])
+def test_json_may_stand_in_one_fenced_block_wherever_it_is(before: str, after: str) -> None:
+    assert json_object(f'{before}```json\n{{"rules": ["Be brief."]}}\n```{after}') == {"rules": ["Be brief."]}
+
+
+def test_thoughts_before_an_answer_are_no_part_of_it() -> None:
+    assert json_object('<think>Which?</think>{"rules": []}') == {"rules": []}
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

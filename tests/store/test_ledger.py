@@ -135,12 +135,21 @@ def test_a_torn_foreign_or_newer_ledger_is_refused_and_left_as_it_is(path: Path,
     assert path.read_bytes() == before
 
 
-async def test_the_dearest_rollout_counts_its_judgement_too(path: Path) -> None:
+async def test_what_a_rollout_has_cost_counts_its_judgement_too(path: Path) -> None:
     ledger = Ledger(path, Budget())
-    assert ledger.dearest_rollout(4) == Spend(rollouts=1, calls=4)
-    first, second, verdict = Scope("program", "a"), Scope("program", "b"), Scope("judge", "c")
-    for scope, tokens in ((first, 5), (first, 6), (second, 7), (verdict, 20)):
-        call = await ledger.reserve(scope, REQUEST, f"{scope.key}{tokens}", WORST)
+    assert ledger.costs("c") == []
+    first, verdict = (Scope(purpose, "a", 0, "c") for purpose in ("program", "judge"))
+    second, other = Scope("program", "b", 0, "c"), Scope("program", "b", 0, "d")
+    for scope, tokens in (
+        (first, 5),
+        (first, 6),
+        (second, 7),
+        (verdict, 20),
+        (other, 90),
+        (Scope("reflection", "e"), 99),
+    ):
+        call = await ledger.reserve(scope, REQUEST, f"{scope}{tokens}", WORST)
         ledger.settle(call, Spend(calls=1, tokens_in=tokens, tokens_out=1, usd=Decimal("0.5")), REPLY)
-    assert ledger.dearest_rollout(4) == Spend(1, 3, 0, 5 + 6 + 20, 3, Decimal("1.5"))
+    known = sorted(ledger.costs("c"), key=lambda one: one.tokens_in)
+    assert known == [Spend(1, 1, 0, 7, 1, Decimal("0.5")), Spend(1, 3, 0, 5 + 6 + 20, 3, Decimal("1.5"))]
     ledger.close()

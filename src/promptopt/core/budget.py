@@ -8,8 +8,10 @@ is *set aside* before the search starts and released when the test opens.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
+from statistics import fmean
 from typing import Any, Literal
 
 Room = Literal["yes", "wait", "never"]
@@ -18,6 +20,10 @@ ENOUGH_CALLS = 32
 """Settled calls from which on it is known how far worst cases are from the truth."""
 LIKELY = 1.5
 """How much fuller than the fullest call so far later ones are taken to be."""
+SURE = 1.64
+"""Standard deviations above the mean that a sum of costs passes once in 20 times."""
+SLACK = 1.25
+"""Rows that are set aside for are taken to last and to cost this much more than those before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +110,27 @@ class Fullness:
             max(self.tokens_out, true.tokens_out / (worst.tokens_out or 1)),
             max(self.usd, float(true.usd / (worst.usd or 1))),
         )
+
+
+def as_before(costs: Sequence[Spend], n: int) -> Spend:
+    """What `n` more rollouts will hardly pass where these have cost so much; `costs` must not be empty.
+
+    The upper end of the prediction interval of their sum, for values between 0 and the largest seen, whose variance is
+    at most mean * (largest - mean) (Bhatia and Davis, 2000).
+    """
+
+    def passed(figures: Sequence[float]) -> float:
+        mean, largest = fmean(figures), max(figures)
+        variance = mean * max(0.0, largest - mean)
+        return n * mean + SURE * math.sqrt(n * (1 + n / len(figures)) * variance)
+
+    return Spend(
+        rollouts=n,
+        calls=math.ceil(passed([one.calls for one in costs])),
+        tokens_in=math.ceil(passed([one.tokens_in for one in costs])),
+        tokens_out=math.ceil(passed([one.tokens_out for one in costs])),
+        usd=Decimal(passed([float(one.usd) for one in costs])),
+    )
 
 
 class Account:

@@ -8,21 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from statistics import fmean
 from typing import Any
 
-from promptopt.core.budget import Budget
+from promptopt.core.budget import Budget, Spend
 from promptopt.core.candidate import Candidate
 from promptopt.core.racing import Scores, gaps, standard_error
 from promptopt.core.rollout import Rollout, values
 from promptopt.distill_job import Student
 from promptopt.distillation.halving import FEWEST_TRIED, likely_gap, rounds
-from promptopt.distillation.plan import dearer_test, power
+from promptopt.distillation.plan import asked_again, power
 from promptopt.distillation.teacher import Heard, RunnerWith
-from promptopt.errors import BudgetExhausted, ModelDown
+from promptopt.errors import BaselineFailed, BudgetExhausted, ModelDown
+from promptopt.execute.foresight import Foresight
 from promptopt.execute.optimization import Optimization
 from promptopt.execute.progress import Watch
+from promptopt.planning import dearest
 from promptopt.stats.power import SPREAD
 from promptopt.store.ledger import Ledger
 
@@ -126,11 +127,11 @@ class Contest:
 
     @contextmanager
     def served(self, standing: Standing) -> Generator[None]:
-        """Set a student aside whose endpoint dies in this block: the others go on without it."""
+        """Set a student aside whose endpoint dies or fails too often in this block: the others go on without it."""
         try:
             yield
-        except ModelDown as error:
-            if error.model != standing.student.lm:
+        except (ModelDown, BaselineFailed) as error:
+            if isinstance(error, ModelDown) and error.model != standing.student.lm:
                 raise
             standing.down = str(error)
             for candidate in {standing.student.start.id, standing.best.id}:
@@ -148,7 +149,13 @@ class Contest:
         )
         lane = self.ledger.lane(student.name, *(f"round {n}" for n in range(1, number + 2)))
         self.watch.said(f"{student.name}: searching with {rollouts:,} rollouts")
-        dearer, account = partial(dearer_test, self.heard.work, standing.best), self.ledger.account
+        foresight, account = Foresight(job, self.ledger), self.ledger.account
+        kept, asked = foresight.arm(standing.best), 1 + asked_again(self.heard.work)
+
+        def dearer(best: Candidate) -> Spend:
+            """How much more than is kept the sealed test of `best` can cost, in a cascade too."""
+            return dearest([foresight.arm(best) - kept, Spend()]).times(asked)
+
         optimization = Optimization(search, self.runner_with(self.heard.metric), lane, self.watch, share=dearer)
         try:
             await optimization.run()
@@ -157,7 +164,7 @@ class Contest:
             account.release()
         if optimization.search.state.baseline:
             standing.best = optimization.champion()
-            account.kept += account.likely(dearer(standing.best))
+            account.kept += dearer(standing.best)
         standing.tried = len(optimization.search.state.val) - 1
         await self._measure(standing)
 

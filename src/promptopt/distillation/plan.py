@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from typing import Literal
 
 from promptopt.core.budget import Spend
@@ -14,6 +15,7 @@ from promptopt.core.example import Example
 from promptopt.core.guard import MIN_GROUPS
 from promptopt.distill_job import Distilling, Student
 from promptopt.errors import ConfigError
+from promptopt.job import Job
 from promptopt.planning import dearest, dearest_rollout, reflection_spend, spend_on, uncounted
 from promptopt.stats.noninferiority import (
     LEVEL,
@@ -25,6 +27,8 @@ from promptopt.stats.noninferiority import (
 )
 from promptopt.stats.power import SPREAD, discordance_at
 
+Price = Callable[[Candidate], Spend]
+"""What a candidate costs on some rows."""
 UNCAPPED = 8
 """Rollouts for each val row and student that the searches take where the budget caps none."""
 USUAL_SCORE = 0.8
@@ -141,28 +145,38 @@ def search_rollouts(work: Distilling) -> int:
     return cap - fixed
 
 
-def test_spend(work: Distilling, students: Sequence[Student], *, teacher: bool) -> Spend:
-    """These students before and after on the sealed rows, the cascade, and the teacher, at the worst."""
+def sealed_spend(
+    work: Distilling,
+    students: Sequence[Student],
+    *,
+    teacher: bool,
+    arm: Price | None = None,
+    again: Price | None = None,
+) -> Spend:
+    """These students before and after on the sealed rows, the cascade, and the teacher.
+
+    `arm` says what a candidate costs on these rows, and `again` what it does where a cascade asks it once more; at the
+    worst where they are left out.
+    """
     rows = work.job.split.test
     arms = [work.job.baseline] * teacher + [one.start for one in students for _ in range(2)]
-    return _sum(work, arms, rows) + _cascade(work, rows)
+    once = arm or partial(spend_on, work.job, rows=rows)
+    return sum(map(once, arms), Spend()) + _cascade(work, again or partial(spend_on, asking_again(work), rows=rows))
 
 
-def dearer_test(work: Distilling, champion: Candidate, other: Candidate) -> Spend:
-    """How much more than the champion's the sealed test of `other` can cost, in a cascade too."""
-    old, new = (spend_on(work.job, one, work.job.split.test) for one in (champion, other))
-    return dearest([new - old, Spend()]).times(1 + _asked_again(work))
+def asking_again(work: Distilling) -> Job:
+    """The job as a cascade runs it for how sure a student is."""
+    return work.job if work.confidence is None else replace(work.job, metric=work.confidence)
 
 
-def _cascade(work: Distilling, rows: Sequence[Example]) -> Spend:
-    """What the cascade asks on `rows` beside the student's own answers; nothing where the config names none."""
-    job = work.job if work.confidence is None else replace(work.job, metric=work.confidence)
-    return dearest(spend_on(job, one.start, rows) for one in work.students).times(_asked_again(work))
-
-
-def _asked_again(work: Distilling) -> int:
+def asked_again(work: Distilling) -> int:
     """How often a cascade asks on a row beside the student's own answer; a judge is asked once."""
     return 0 if work.config.cascade is None else max(1, work.config.cascade.calls - 1)
+
+
+def _cascade(work: Distilling, again: Price) -> Spend:
+    """What the cascade asks beside the student's own answers; nothing where the config names none."""
+    return dearest(again(one.start) for one in work.students).times(asked_again(work))
 
 
 def _fixed(work: Distilling) -> tuple[Part, ...]:
@@ -172,12 +186,13 @@ def _fixed(work: Distilling) -> tuple[Part, ...]:
     labelled = [row for row in split.train if not config.taught(row)]
     heard = [*lacking, *labelled, *(row for row in split.val for _ in range(config.repeats))]
     starts = [one.start for one in work.students]
+    on_val = partial(spend_on, asking_again(work), rows=split.val)
     return (
         Part("the teacher, to learn from", spend_on(job, job.baseline, heard)),
         Part("a stripped prompt on val", spend_on(job, work.weak, split.val)),
         Part("the students as they are on val", _sum(work, starts, split.val)),
-        *([Part("a cascade on val", _cascade(work, split.val))] if config.cascade else []),
-        Part("the sealed test, set aside", test_spend(work, work.students, teacher=True)),
+        *([Part("a cascade on val", _cascade(work, on_val))] if config.cascade else []),
+        Part("the sealed test, set aside", sealed_spend(work, work.students, teacher=True)),
     )
 
 

@@ -14,7 +14,7 @@ from random import Random
 from statistics import fmean
 from typing import Any
 
-from promptopt.core.budget import Spend
+from promptopt.core.budget import SLACK, Spend
 from promptopt.core.candidate import Candidate
 from promptopt.core.example import Example
 from promptopt.core.guard import MIN_GROUPS
@@ -23,10 +23,11 @@ from promptopt.core.split import inputs_digest
 from promptopt.distill_job import Distilling
 from promptopt.distillation.contest import Contest, Standing
 from promptopt.distillation.escalation import Planned, Question, planned, questions, untold
-from promptopt.distillation.plan import search_rollouts, test_spend
+from promptopt.distillation.plan import asking_again, sealed_spend, search_rollouts
 from promptopt.distillation.teacher import Heard, RunnerWith, check_teacher, hear
 from promptopt.errors import BudgetExhausted, ModelDown
-from promptopt.execute.optimization import SLACK, TEST_STEP
+from promptopt.execute.foresight import Foresight
+from promptopt.execute.optimization import TEST_STEP
 from promptopt.execute.progress import Phase, Running, Watch
 from promptopt.execute.runner import Runner
 from promptopt.lm.message import Purpose
@@ -180,8 +181,8 @@ class Sweep:
     def _keep_for_the_test(self) -> None:
         settled = self._settled
         waiting = [one for one in self.work.students if one.name not in settled]
-        spend = test_spend(self.work, waiting, teacher=not settled)
-        self.ledger.account.kept = self.ledger.account.likely(spend)
+        once, again = (Foresight(job, self.ledger).arm for job in (self.work.job, asking_again(self.work)))
+        self.ledger.account.kept = sealed_spend(self.work, waiting, teacher=not settled, arm=once, again=again)
 
     async def _test(self, heard: Heard, contest: Contest, routed: str) -> tuple[int, Mapping[str, Arm]]:
         """The teacher, and each student before and after, on the sealed rows.

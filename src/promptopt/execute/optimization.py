@@ -8,9 +8,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 
-from promptopt.core.budget import Spend
+from promptopt.core.budget import ENOUGH_CALLS, SLACK, Spend
 from promptopt.core.candidate import Candidate
 from promptopt.core.search import CAP, Search
 from promptopt.core.selection import champion
@@ -18,19 +17,16 @@ from promptopt.core.split import inputs_digest
 from promptopt.core.state import Told
 from promptopt.errors import BudgetExhausted, RunError
 from promptopt.execute.engine import Engine
+from promptopt.execute.foresight import Foresight
 from promptopt.execute.progress import Progress, Running, Watch
 from promptopt.execute.runner import Runner
 from promptopt.job import Job
-from promptopt.metrics.build import unforeseen
-from promptopt.planning import sealed_share
 from promptopt.result import INTERRUPTED
 from promptopt.store.ledger import Ledger
 from promptopt.store.run_dir import count_opening
 
 TEST_STEP = 1_000_000_000
 """The sealed test comes after every step of the search."""
-SLACK = 1.25
-"""Rows that are set aside for are taken to last and to cost this much more than those before."""
 
 
 @dataclass
@@ -42,7 +38,7 @@ class Optimization:
     ledger: Ledger
     watch: Watch
     share: Callable[[Candidate], Spend] | None = None
-    """What the test of a champion can cost where it is not this run that opens it, each call tried once."""
+    """What is set aside for the test of a champion where it is not this run that opens it, each call tried once."""
 
     def __post_init__(self) -> None:
         settings = self.job.strategy
@@ -61,10 +57,7 @@ class Optimization:
         self._earlier, self._began = self.ledger.seconds(), time.monotonic()
         self._last_win = ""
         self._clock: asyncio.TimerHandle | None = None
-        self._shares: dict[str, Spend] = {}
-        foreseen = self.job.program.preview(self.job.baseline, self.job.split.train[0]) is not None
-        self._unknown_calls = not foreseen or bool(unforeseen(self.job.metric))
-        """Whether nobody can say in advance what a rollout will call."""
+        self._share = self.share or Foresight(self.job, self.ledger).test
 
     async def run(self) -> None:
         """Search, then open the test. Raises Halted when interrupted, and the errors of RunError's tree."""
@@ -128,16 +121,6 @@ class Optimization:
                 for arm in (self.job.baseline, best):
                     await self.runner.evaluate(arm, rows, step=TEST_STEP, split="test")
 
-    def _share(self, best: Candidate) -> Spend:
-        """What the test of `best` can cost, each call tried once."""
-        if best.id not in self._shares or self._unknown_calls:
-            share = self.share or partial(sealed_share, self.job, rollout=self._dearest())
-            self._shares[best.id] = share(best)
-        return self._shares[best.id]
-
-    def _dearest(self) -> Spend | None:
-        return self.ledger.dearest_rollout(self.job.program.max_calls) if self._unknown_calls else None
-
     def _binary(self) -> bool:
         """Whether scores count as right or wrong: the metric says so, or every score on val has been 0 or 1."""
         seen = (value for scores in self.search.state.val.values() for value in scores.values() if value is not None)
@@ -158,15 +141,20 @@ class Optimization:
     def _set_spend_aside(self) -> None:
         """Keep what the present champion's test can cost; one that the budget cannot test is barred.
 
-        Before the finish that is, where there is room, the incumbent's remaining val rows and its test.
+        Before the finish that is the incumbent's remaining val rows and its test. Where there is no room for those any
+        more and nothing else could be promoted, the search has no room either, and ends.
         """
         account = self.ledger.account
-        if (prospect := self._prospect()) and account.set_aside(self._with_failures(prospect)):
-            return
+        if prospect := self._prospect():
+            if account.set_aside(self._with_failures(prospect)):
+                return
+            if account.fullness.calls >= ENOUGH_CALLS and self.champion().id == self.search.state.baseline:
+                account.aside = prospect
+                return
         while True:
             best = self.champion()
             share = self._share(best)
-            if account.set_aside(self._with_failures(share)) or account.set_aside(account.likely(share)):
+            if account.set_aside(self._with_failures(share)) or account.set_aside(share):
                 return
             if best.id == self.job.baseline.id:
                 return
@@ -189,17 +177,20 @@ class Optimization:
 
     def _with_failures(self, share: Spend) -> Spend:
         calls = math.ceil(share.calls * self.ledger.tries_per_answer())
-        return replace(self.ledger.account.likely(share), calls=calls)
+        return replace(share, calls=calls)
 
     def _set_time_aside(self) -> None:
-        """Plan to end the search while there is time for the finish and the test, at the pace of both its arms."""
+        """Plan to end the search while there is time for the finish and the test, at the pace of both its arms.
+
+        The finish itself may take all that the test does not: without it there is nothing to test.
+        """
         if (left := self._seconds_left()) is None:
             return
         state, rows = self.search.state, len(self.job.split.test)
-        finish = 0 if self.search.finishing else len(self.job.split.val)
+        finish, slack = (0, 1.0) if self.search.finishing else (len(self.job.split.val), SLACK)
         best = self.champion() if self.search.finishing else state.candidates.get(state.incumbent, self.job.baseline)
         pace = self.runner.pace
-        needed = SLACK * ((finish + rows) * pace(best) + rows * pace(self.job.baseline))
+        needed = slack * ((finish + rows) * pace(best) + rows * pace(self.job.baseline))
         if self._clock:
             self._clock.cancel()
         loop = asyncio.get_running_loop()

@@ -176,7 +176,7 @@ class Runner:
     async def _run(self, wanted: _Wanted) -> Rollout:
         program, candidate, example = self.bench.program, wanted.candidate, wanted.example
         lm = program.lm and program.lm.having(candidate.settings)
-        session = self._session("program", wanted.work, wanted.step, lm)
+        session = self._session("program", wanted, lm)
         session.max_calls = program.max_calls
         rollout, started = Rollout(candidate.id, example.id, wanted.sample), time.perf_counter()
         try:
@@ -207,7 +207,7 @@ class Runner:
         )
 
     async def _score(self, rollout: Rollout, wanted: _Wanted) -> Rollout:
-        session = self._session("judge", wanted.key, wanted.step, None)
+        session = self._session("judge", wanted, None)
         try:
             async with asyncio.timeout(self.timeout):
                 score = await self.bench.metric.score(wanted.example, rollout, session)
@@ -221,8 +221,9 @@ class Runner:
         except Exception as error:
             return replace(rollout, failure=_failure("metric", error))
 
-    def _session(self, purpose: Purpose, key: str, step: int, lm: LM | None) -> Session:
-        return Session(self.bench.caller, Scope(purpose, key, step), lm.name if lm else "", dict(lm.args) if lm else {})
+    def _session(self, purpose: Purpose, wanted: _Wanted, lm: LM | None) -> Session:
+        scope = Scope(purpose, wanted.work, wanted.step, wanted.candidate.id)
+        return Session(self.bench.caller, scope, lm.name if lm else "", dict(lm.args) if lm else {})
 
 
 def _failure(kind: str, error: Exception) -> Failure:

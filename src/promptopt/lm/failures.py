@@ -28,7 +28,7 @@ _FILTERED = re.compile(r"content_policy|content_filter|content management policy
 _ABOUT_SCHEMA = re.compile(r"response_?format|json_?schema|structured|schema|grammar", re.IGNORECASE)
 _ABOUT_LOGPROBS = re.compile("log_?probs", re.IGNORECASE)
 _KEY_LIKE = re.compile(
-    r"\b(sk|pk|rk|gsk|hf|xai|AIza|ghp|key)[-_]?[A-Za-z0-9*_\-]{8,}"
+    r"\b(sk|pk|rk|gsk|hf|xai|AIza|ghp)(?=[-_]|[a-z]*\d)[-_]?[A-Za-z0-9*_\-]{8,}|\bkey(?=[a-z*_\-]*\d)[A-Za-z0-9*_\-]{8,}"
     r"|(?<=bearer )\S+|(?<=api[-_]key[=:])\s*\S+"
     r"|\b(?=[A-Za-z_\-]*\d)(?=[\d_\-]*[A-Za-z])[A-Za-z0-9_\-]{32,}",
     re.IGNORECASE,

@@ -85,6 +85,8 @@ class Scope:
     """What the work is, completely: equal work after a crash finds its paid calls under the same key."""
     step: int = 0
     """The search step that asked; older steps go first when calls queue."""
+    candidate: str = ""
+    """Whose rollout it belongs to, by id; empty for a reflection."""
     nth: int = 0
     """Which of this work's equal requests the call is, from 0: asking twice is two calls, before and after a crash."""
 

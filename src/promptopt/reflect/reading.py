@@ -23,6 +23,8 @@ SMALL_TALK = re.compile(
     re.IGNORECASE,
 )
 """How a line of chat begins, and an instruction does not."""
+THOUGHTS = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
+"""What a reasoning model may write before its answer."""
 BARE = re.compile(r"\A\W*(?:\d+[.):]\s*)?((?:.*\w)?).*\Z", re.DOTALL)
 """An answer, the group, in its wrapping."""
 
@@ -56,7 +58,7 @@ def fenced_block(answer: str, *, nested: bool = False) -> str:
     A text that has fences itself is `nested`: it reaches from the first fence to the last. Raises Refused when there
     is no block, or, not nested, more than one.
     """
-    lines = answer.strip().split("\n")
+    lines = THOUGHTS.sub("", answer).strip().split("\n")
     fences = [number for number, line in enumerate(lines) if FENCE.fullmatch(line)]
     if len(fences) < 2:
         raise Refused("no fenced block", "put the new text, and nothing else, between two lines of three backticks")
@@ -71,9 +73,10 @@ def fenced_block(answer: str, *, nested: bool = False) -> str:
 
 def json_object(answer: str) -> dict[str, Any]:
     """The JSON object that is the whole answer, or its one fenced block."""
-    text = answer.strip()
+    text = THOUGHTS.sub("", answer)
+    fenced = any(map(FENCE.fullmatch, text.split("\n")))
     try:
-        value = json.loads(fenced_block(text) if text.startswith("```") else text)
+        value = json.loads(fenced_block(text) if fenced else text)
         json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise Refused("not JSON", "answer with one JSON object and nothing else") from error

@@ -33,14 +33,14 @@ TOLD = "told"
 DISTILLED = "distilled"
 """The kind of what a distillation came to."""
 APPLICATION_ID = 0x504F5054  # "POPT", in the header of every ledger
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE sessions (id INTEGER PRIMARY KEY, pid INTEGER, host TEXT, started REAL, cached INTEGER DEFAULT 0);
 CREATE TABLE events (seq INTEGER PRIMARY KEY, session INTEGER, at REAL, kind TEXT, step INTEGER, body TEXT);
 CREATE TABLE calls (
-  id INTEGER PRIMARY KEY, session INTEGER, key TEXT, purpose TEXT, scope TEXT, step INTEGER, model TEXT,
+  id INTEGER PRIMARY KEY, session INTEGER, key TEXT, purpose TEXT, scope TEXT, candidate TEXT, step INTEGER, model TEXT,
   state TEXT CHECK (state IN ('open', 'answered', 'failed')), tokens_in INTEGER, tokens_out INTEGER, usd TEXT,
   worst_in INTEGER, worst_out INTEGER, worst_usd TEXT, at REAL, seconds REAL, outcome TEXT);
 CREATE UNIQUE INDEX answered ON calls (key) WHERE state = 'answered';
@@ -225,9 +225,9 @@ class Ledger:
             self._settled.clear()
             await self._settled.wait()
         call = self._insert(
-            "INSERT INTO calls (session, key, purpose, scope, step, model, state, tokens_in, tokens_out, usd, "
-            "worst_in, worst_out, worst_usd, at) VALUES (?, ?, ?, ?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?)",
-            *(self._session, key, scope.purpose, scope.key, scope.step, request.model),
+            "INSERT INTO calls (session, key, purpose, scope, candidate, step, model, state, tokens_in, tokens_out, "
+            "usd, worst_in, worst_out, worst_usd, at) VALUES (?, ?, ?, ?, ?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?)",
+            *(self._session, key, scope.purpose, scope.key, scope.candidate, scope.step, request.model),
             *(2 * (worst.tokens_in, worst.tokens_out, str(worst.usd))),
             time.time(),
         )
@@ -289,17 +289,14 @@ class Ledger:
             until = max(until, ended)
         return total
 
-    def dearest_rollout(self, max_calls: int) -> Spend:
-        """The most that one rollout and its judgement have cost, figure by figure; `max_calls` before the first."""
-        figures = ("calls", "tokens_in", "tokens_out", "usd")
-        each = (
-            "SELECT purpose, count(*) AS calls, sum(tokens_in) AS tokens_in, sum(tokens_out) AS tokens_out, "
-            "sum(CAST(usd AS REAL)) AS usd FROM calls WHERE purpose != 'reflection' GROUP BY purpose, scope"
+    def costs(self, candidate: str) -> list[Spend]:
+        """What each of a candidate's rollouts that called a model has cost with its judgement."""
+        rows = self._db.execute(
+            "SELECT count(*), sum(tokens_in), sum(tokens_out), sum(CAST(usd AS REAL)) FROM calls "
+            "WHERE candidate = ? GROUP BY scope",
+            (candidate,),
         )
-        most = f"SELECT {', '.join(f'max({name}) AS {name}' for name in figures)} FROM ({each}) GROUP BY purpose"
-        row = self._db.execute(f"SELECT {', '.join(f'sum({name})' for name in figures)} FROM ({most})").fetchone()
-        calls, tokens_in, tokens_out, usd = row if row[0] else (max_calls, 0, 0, 0)
-        return Spend(1, calls, 0, tokens_in, tokens_out, Decimal(str(usd)))
+        return [Spend(1, calls, 0, tokens_in, tokens_out, Decimal(usd)) for calls, tokens_in, tokens_out, usd in rows]
 
     def tries_per_answer(self) -> float:
         """How many calls it took to get an answer, on average; 1.0 before the first."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
+from promptopt.core.candidate import Candidate
 from promptopt.core.frontier import drawn, wins_beyond
 from promptopt.core.merge import merge
 from promptopt.core.search import Steps
@@ -38,13 +39,14 @@ class Reflective(Racer):
         if self._at_goal(state):
             return (yield from self.complete_incumbent(number))
         rng = Random(f"{self.seed}/{number}")
-        wins = wins_beyond(state)
+        wins, lead = wins_beyond(state), state.candidates[state.incumbent]
+        partners = {name: won for name, won in wins.items() if _merged(name, lead, state).id not in state.candidates}
         if number <= len(self._first):
             operator = self._first[number - 1]
         else:
-            operator = draw(self._open_operators(state, mergeable=bool(wins)), state.form, rng)
+            operator = draw(self._open_operators(state, mergeable=bool(partners)), state.form, rng)
         if operator is MERGE:
-            return (yield from self._merge(number, drawn(wins, rng), state))
+            return (yield from self._merge(number, drawn(partners, rng), state))
         off_line = bool(wins) and rng.random() < OFF_LINE
         parent = state.candidates[drawn(wins, rng) if off_line else state.incumbent]
         told, edit = yield from self.propose(number, operator, parent, state, rng)
@@ -55,9 +57,8 @@ class Reflective(Racer):
         return (yield from self.race_in_turn(told, lambda rival: edit.apply(parent if off_line else rival)))
 
     def _merge(self, number: int, partner: str, state: State) -> Steps:
-        base, theirs = state.candidates[state.parents[partner]], state.candidates[partner]
         told = Told(number, MERGE.name, "refused", note=f"what {partner} changed, on the incumbent")
-        return (yield from self.race_in_turn(told, lambda rival: merge(base, rival, theirs)))
+        return (yield from self.race_in_turn(told, lambda rival: _merged(partner, rival, state)))
 
     def _open_operators(self, state: State, *, mergeable: bool) -> list[OperatorPrior]:
         """Those that may be drawn: a reflection model that gave nothing usable for long is asked no more."""
@@ -69,3 +70,8 @@ class Reflective(Racer):
             if (grown or not operator.shortens) and (state.useless < USELESS or not operator.asks)
         ]
         return [*(usable or self.operators), *([MERGE] if mergeable else [])]
+
+
+def _merged(partner: str, rival: Candidate, state: State) -> Candidate:
+    """The rival with what the partner changed of its parent."""
+    return merge(state.candidates[state.parents[partner]], rival, state.candidates[partner])
