@@ -353,11 +353,14 @@ async def test_the_teacher_can_be_what_counts_as_right(tmp_path: Path) -> None:
 async def test_rows_that_cannot_tell_good_from_bad_certify_nobody(tmp_path: Path) -> None:
     async with FaultyServer(behave()) as server:
         path = write(tmp_path, server.base_url, weak="Sort it: red, green, blue or amber.")
+        done = await command("distill", str(path))
         made = await asyncio.to_thread(distill, path)
     assert made.assay is not None
     assert not made.assay.holds
     assert {student.certificate.outcome for student in made.students} == {"INCONCLUSIVE"}
     assert made.recommendation is None
+    assert done.output.index("rows cannot tell good from bad, so nobody") < done.output.index("searching with")
+    assert "Nothing can be certified" in done.output
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from promptopt.errors import ConfigError, DataError
 from promptopt.job import Job
 from promptopt.judges.asking import Asking
 from promptopt.lm.message import Request
-from promptopt.lm.pricing import worst_case
+from promptopt.lm.pricing import price, worst_case
 from promptopt.metrics.build import judges_in, unforeseen
 
 BYTES_OF_A_TOKEN = 4
@@ -104,6 +104,12 @@ def uncounted(job: Job) -> Iterator[str]:
             f"the metric asks {asked} as often as its own code likes: those calls are not in the figures, though every "
             "cap counts them"
         )
+    if job.program.lm and job.program.preview(job.baseline, job.split.train[0]) is None:
+        yield "what the program calls is known when it runs: its tokens and dollars are not in the figures"
+    if unknown := ", ".join(
+        name for name in dict.fromkeys(lm.name for lm in job.lms.values()) if price(name, job.settings_of(name)) is None
+    ):
+        yield f"nobody says what {unknown} costs, so no dollars are counted for it: give lms.NAME.price"
 
 
 def dearest(spends: Iterable[Spend]) -> Spend:

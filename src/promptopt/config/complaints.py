@@ -86,7 +86,8 @@ def _sentence(path: KeyPath, found: Sequence[_Trouble]) -> str:
             return f"{key} is missing"
         case "extra_forbidden":
             near = _nearest(trouble)
-            return f"{key} is not a setting." + (f" Did you mean {near}?" if near else "")
+            known = ", ".join(sorted({name for part in trouble.around for name in _names(part)}))
+            return f"{key} is not a setting. " + (f"Did you mean {near}?" if near else f"There are {known}.")
         case "value_error":
             return f"{key} {details.get('ctx', {})['error']}"
         case "union_tag_not_found":

@@ -222,6 +222,7 @@ class DataSettings(Settings):
     """Where the rows are: one file and how to split it, or a file for each split."""
 
     path: FilePath | None = None
+    """CSV, JSONL, JSON or Parquet, as train, val and test are."""
     split: SplitSettings | None = None
     train: FilePath | None = None
     val: FilePath | None = None
@@ -295,10 +296,14 @@ class BudgetSettings(Settings):
     """Hard caps on everything the run pays for; see `core.budget.Budget`."""
 
     rollouts: int | None = Field(default=None, gt=0)
+    """Runs of the program on a row, in the search and in the sealed test."""
     calls: int | None = Field(default=None, gt=0)
+    """Calls of models, with every try."""
     tokens: int | None = Field(default=None, gt=0)
+    """In and out together."""
     usd: float | None = Field(default=None, gt=0)
     minutes: float | None = Field(default=None, gt=0)
+    """Wall-clock over all sessions of the run."""
 
     @property
     def caps(self) -> Budget:

@@ -16,9 +16,11 @@ from typing import Any
 
 from promptopt.core.budget import SLACK, Spend
 from promptopt.core.candidate import Candidate
+from promptopt.core.certificate import Assay, assay
 from promptopt.core.example import Example
 from promptopt.core.guard import MIN_GROUPS
 from promptopt.core.rollout import Rollout, values
+from promptopt.core.sealed import Pair
 from promptopt.core.split import inputs_digest
 from promptopt.distill_job import Distilling
 from promptopt.distillation.contest import Contest, Standing
@@ -61,8 +63,8 @@ class Findings:
     standings: tuple[Standing, ...]
     samples: tuple[tuple[Rollout, ...], ...]
     """The teacher on val, once for each of `repeats`."""
-    weak: tuple[Rollout, ...]
-    """The stripped prompt on val."""
+    assay: Assay | None
+    """The teacher and the stripped prompt on val; None where no row has both scores."""
     arms: Mapping[str, Arm]
     """By candidate's id; that of a student whose endpoint died is missing."""
     opening: int
@@ -92,14 +94,14 @@ class Sweep:
             for number in range(heard.sample, heard.sample + self.work.config.repeats)
         ]
         check_teacher(samples[0])
-        weak = await runner.evaluate(self.work.weak, job.split.val, step=0, split="val")
+        assayed = self._warned(samples[0], await runner.evaluate(self.work.weak, job.split.val, step=0, split="val"))
         contest = Contest(heard, values(samples[0]), self.shown, self.ledger, self.watch)
         await contest.headroom()
         self._keep_for_the_test()
         await self._search(contest, samples[0])
         cascade = await self._plan_cascade(contest, samples[0])
         opening, arms = await self._test(heard, contest, cascade.student)
-        return Findings(heard, tuple(contest.standings), tuple(samples), weak, arms, opening, cascade)
+        return Findings(heard, tuple(contest.standings), tuple(samples), assayed, arms, opening, cascade)
 
     async def escalate(self, found: Findings) -> Findings:
         """With the planned cascade on the sealed rows, for where no student holds alone."""
@@ -134,6 +136,18 @@ class Sweep:
             made = await planned(contest, teacher, self.work.confidence)
             self.ledger.append("cascade", TEST_STEP, made.to_json())
         return Planned.from_json(self.ledger.events("cascade")[-1].body)
+
+    def _warned(self, teacher: Sequence[Rollout], weak: Sequence[Rollout]) -> Assay | None:
+        """Whether the rows can tell good from bad; where they cannot, it is said while most is still unspent."""
+        job = self.work.job
+        found = assay(paired(weak, teacher, job.split.val), binary=job.metric.binary, seed=job.run.seed)
+        if found is not None and not found.holds:
+            self.watch.said(
+                f"warning: on val the teacher scores {found.teacher:.3f} and a stripped prompt {found.weak:.3f}: these "
+                "rows cannot tell good from bad, so nobody will be certified. Better to end it now (Ctrl-C) and to use "
+                "harder rows, a stricter metric or another prompt as `weak`"
+            )
+        return found
 
     # the searches
 
@@ -231,6 +245,12 @@ class Sweep:
         progress = so_far(self.work.job, self.ledger, lambda: self.phase)
         self.watch.began(Running(progress, lambda: runner.halt(INTERRUPTED)))
         return runner
+
+
+def paired(old: Sequence[Rollout], new: Sequence[Rollout], rows: Sequence[Example]) -> list[Pair]:
+    """Both runs' scores on each of `rows` that the old one ran on."""
+    groups, scores = {row.id: row.group for row in rows}, values(new)
+    return [Pair(one.example_id, one.value, scores.get(one.example_id), groups[one.example_id]) for one in old]
 
 
 def sampled(rows: Sequence[Example], seed: int) -> tuple[Example, ...]:

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from promptopt.core.budget import Spend
-from promptopt.core.certificate import Certificate, assay, certify
-from promptopt.core.example import Example, text_of
-from promptopt.core.rollout import Rollout, values
+from promptopt.core.certificate import Certificate, certify
+from promptopt.core.example import text_of
+from promptopt.core.rollout import Rollout
 from promptopt.core.sealed import Pair
 from promptopt.core.slices import members, sliced
 from promptopt.distill_job import Distilling, Student
@@ -20,7 +20,7 @@ from promptopt.distillation.escalation import CASCADE
 from promptopt.distillation.mixed import cascade_pairs, cascaded
 from promptopt.distillation.outcome import Cascaded, Distillation, Moved, Recommendation, Regression
 from promptopt.distillation.plan import power
-from promptopt.distillation.sweep import Arm, Findings
+from promptopt.distillation.sweep import Arm, Findings, paired
 from promptopt.judges.trust import trust_in
 from promptopt.reflect.evidence import plain
 from promptopt.stats.agreement import self_consistency
@@ -35,14 +35,13 @@ def outcome(found: Findings, spent: Spend, seconds: float) -> Distillation:
     """What the rollouts come to."""
     work = found.heard.work
     job, teacher = work.job, found.arms[work.job.baseline.id]
-    tried = assay(paired(found.weak, found.samples[0], job.split.val), binary=job.metric.binary, seed=job.run.seed)
     pairs = {one.student.name: tested(found, one) for one in found.standings}
     family = pairs | ({CASCADE: cascade_pairs(found)} if found.cascade.threshold else {})
     certificates = certify(
         family,
         work.config.margin,
         binary=job.metric.binary,
-        sensitive=tried is not None and tried.holds,
+        sensitive=found.assay is not None and found.assay.holds,
         opening=found.opening,
         seed=job.run.seed,
     )
@@ -59,7 +58,7 @@ def outcome(found: Findings, spent: Spend, seconds: float) -> Distillation:
         test=average(teacher.rollouts),
         self_agreement=_self_agreement(found),
         cost=cost,
-        assay=tried,
+        assay=found.assay,
         students=students,
         cascade=cascade,
         recommendation=_recommended(work, students, cost, spent) or _mixed(cascade, cost),
@@ -86,12 +85,6 @@ def tested(found: Findings, standing: Standing) -> list[Pair]:
     ran = {one.example_id for one in arm.rollouts}
     teacher = found.arms[found.heard.work.job.baseline.id].rollouts
     return paired([one for one in teacher if one.example_id in ran], arm.rollouts, found.heard.work.job.split.test)
-
-
-def paired(old: Sequence[Rollout], new: Sequence[Rollout], rows: Sequence[Example]) -> list[Pair]:
-    """Both runs' scores on each of `rows` that the old one ran on."""
-    groups, scores = {row.id: row.group for row in rows}, values(new)
-    return [Pair(one.example_id, one.value, scores.get(one.example_id), groups[one.example_id]) for one in old]
 
 
 def _moved(
@@ -234,7 +227,8 @@ def _remarks(found: Findings, students: Sequence[Moved], teachers: Cost | None) 
     for one in students:
         if one.eligible and _dearer(one.cost, teachers):
             yield f"{one.name} holds the teacher's quality and costs more, so it is not recommended."
-    if work.config.cascade is None and not any(one.eligible for one in students):
+    sensitive = found.assay is not None and found.assay.holds
+    if sensitive and work.config.cascade is None and not any(one.eligible for one in students):
         yield "No student holds alone. With `cascade: {}` one would answer where it is sure, and the teacher elsewhere."
     if not (planned := power(work)).enough:
         yield planned.sentence

@@ -182,7 +182,7 @@ async def _again(asked: Claim, opening: int, sweep: Sweep) -> Findings:
     rows, runner = heard.work.job.split.test, sweep.shown(heard.metric)
     arms = {job.baseline.id: await sweep.arm(runner, job.baseline, rows, 0, heard.sample)}
     check_teacher(arms[job.baseline.id].rollouts)
-    found = Findings(heard, (standing,), (), (), arms, opening, Planned(standing.student.name, asked.threshold))
+    found = Findings(heard, (standing,), (), None, arms, opening, Planned(standing.student.name, asked.threshold))
     if asked.threshold is None:
         return replace(found, arms={**arms, standing.best.id: await sweep.arm(runner, standing.best, rows, 1)})
     found = await sweep.cascaded(found, standing)

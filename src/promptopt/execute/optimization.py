@@ -84,13 +84,20 @@ class Optimization:
             steps=state.folded,
             in_flight=len(self.search.in_flight),
             val_baseline=state.mean(state.baseline) if known else None,
-            val_best=min(1.0, state.promise(state.incumbent)) if known else None,
+            val_best=self._val_best() if known else None,
             val_rows=(len(state.val.get(state.incumbent, ())), len(self.job.split.val)),
             last_win=self._last_win,
             spent=self.ledger.account.spent,
             budget=self.ledger.account.budget,  # what is spent counts against the whole, also where this is a part
             seconds=self.seconds(),
         )
+
+    def _val_best(self) -> float:
+        """The incumbent's mean on val: a race runs the rows first that were failed, so before the end by its strata."""
+        state = self.search.state
+        whole = len(state.val[state.incumbent]) == len(self.job.split.val)
+        seen = state.mean(state.incumbent) if whole else state.estimate(state.incumbent)
+        return min(1.0, max(0.0, seen))
 
     def seconds(self) -> float:
         """Wall-clock of the run over all its sessions."""

@@ -29,7 +29,7 @@ def next_steps(result: Result, condition: Condition) -> Iterator[Advice]:
             yield "Take the new prompt:", f"promptopt export {place} --format text"
             yield "Or for a program to read:", f"promptopt export {place} --format json --output prompt.json"
         case _, _ if result.test_rows and not result.opened:
-            yield from _search_harder(result)
+            yield from _search_harder(result, place)
             yield "The test is still sealed: the next run can use the same rows.", ""
         case _, "REJECT":
             yield "Keep the current prompt. More val rows make it less likely that a worse prompt is chosen.", ""
@@ -37,7 +37,7 @@ def next_steps(result: Result, condition: Condition) -> Iterator[Advice]:
             yield from _learn_more(result, place)
 
 
-def _search_harder(result: Result) -> Iterator[Advice]:
+def _search_harder(result: Result, place: str) -> Iterator[Advice]:
     kind = result.stop_reason.partition(": ")[0]
     if result.stop_reason.startswith(CAP):
         cap = result.stop_reason.removeprefix(CAP)
@@ -45,7 +45,7 @@ def _search_harder(result: Result) -> Iterator[Advice]:
     elif kind in ("target", "patience"):
         yield f"To search on, raise strategy.{kind} and give the new run its own --run-dir.", ""
     if result.state.refused:
-        yield "See the refused proposals above: a stronger reflection model gives fewer of them.", ""
+        yield "A stronger reflection model gives fewer refused proposals. Which were:", f"promptopt report {place}"
     yield "Look at what fails: more telling feedback from the metric gives the reflection model more to work with.", ""
 
 

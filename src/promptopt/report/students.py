@@ -41,6 +41,11 @@ class QualityRow:
 
 def headline(made: Distilled) -> tuple[str, str]:
     """What to do, and what that rests on."""
+    if made.assay and not made.assay.holds:
+        return (
+            "Nothing can be certified",
+            "The rows cannot tell a good prompt from a stripped one: stay with the teacher.",
+        )
     if made.recommendation is None:
         return "Stay with the teacher", "No student is shown to do the job as well at no higher cost."
     lead = f"Switch to {made.chosen.name if made.chosen else made.recommendation.lm}"
