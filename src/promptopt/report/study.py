@@ -34,7 +34,10 @@ def export_study(directory: Path, out: Path) -> int:
         about: dict[str, Any] = ledger.meta("job")
     trials = [told for told in result.steps if told.operator == TRIAL and told.params]
     if not trials:
-        raise UserError(f"{directory} tried no combinations: only joint and reflective+joint runs have a study")
+        raise UserError(
+            f"{directory} tried no combinations, so it has no study. Only joint and reflective+joint runs try any, where "
+            "budget.rollouts has room for more than their proposals."
+        )
     before = takewhile(lambda told: told.step < trials[0].step, result.steps)
     space = Space.of(replay(before), {name: tuple(values) for name, values in about["searched"].items()})
     if out.exists():

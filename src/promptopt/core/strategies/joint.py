@@ -21,7 +21,7 @@ from promptopt.core.strategies.space import Space
 from promptopt.core.strategies.study import TRIAL, Params, Study, values
 
 EVOLVED = 0.5
-"""Share of the rollouts that evolve instructions before they are combined with the rest."""
+"""Share of the rollouts, less those kept for finalists, that evolve instructions before all is combined."""
 EVOLVED_STEPS = 24
 """Proposals that do so where the budget caps no rollouts."""
 FRONT = 3
@@ -166,8 +166,9 @@ class ReflectiveJoint(Joint):
     def evolving(self, state: State) -> bool:
         if self._pool_from is not None or state.idle >= STUCK:
             return False
-        cap = self.limits.rollouts
-        return state.folded <= EVOLVED_STEPS if cap is None else state.rollouts < EVOLVED * cap
+        if (cap := self.limits.rollouts) is None:
+            return state.folded <= EVOLVED_STEPS
+        return state.rollouts < EVOLVED * (cap - self.finish_cost(state))
 
     def step(self, number: int, state: State) -> Steps:
         return self._reflective.step(number, state) if self.evolving(state) else super().step(number, state)

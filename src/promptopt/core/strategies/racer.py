@@ -170,6 +170,10 @@ class Racer(ABC):
 
         `part` is the task with only some of its components or demo slots, where the edit is to be about those.
         """
+        if operator.asks and state.useless >= USELESS:
+            return Told(
+                number, operator.name, "refused", reason="the reflection model gave nothing usable for long"
+            ), None
         task = part or self.task
         groups: list[tuple[Evidence, ...]] = [()]
         if operator.needs_evidence:
