@@ -35,7 +35,7 @@ def export_study(directory: Path, out: Path) -> int:
     trials = [told for told in result.steps if told.operator == TRIAL and told.params]
     if not trials:
         raise UserError(
-            f"{directory} tried no combinations, so it has no study. Only joint and reflective+joint runs try any, where "
+            f"{directory} tried no combinations, so it has no study. Joint and reflective+joint runs try some, where "
             "budget.rollouts has room for more than their proposals."
         )
     before = takewhile(lambda told: told.step < trials[0].step, result.steps)
