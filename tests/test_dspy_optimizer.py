@@ -298,6 +298,43 @@ def test_without_a_run_dir_runs_that_differ_get_folders_of_their_own(
     assert all(name.startswith("Predict-") for name in runs)
 
 
+def test_a_module_with_another_table_is_compiled_anew(
+    server: FaultyServer, modules: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    parts = {"trainset": examples(8, 0), "valset": examples(8, 1000)}
+    paid: list[int] = []
+    for table in ({}, {}, {"green": "red"}):
+        calls = server.calls
+        student = modules.plain()
+        student.table = table
+        optimizer(server, modules, budget={"rollouts": 30}).compile(student, **parts)
+        paid.append(server.calls - calls)
+    assert [bool(calls) for calls in paid] == [True, False, True]
+
+
+def test_a_forward_without_a_return_stops_at_the_starting_prompt(
+    server: FaultyServer, modules: Any, tmp_path: Path
+) -> None:
+    class Forgetful(dspy.Module):
+        def __init__(self) -> None:
+            self.sort = modules.plain()
+
+        def forward(self, text: str) -> None:
+            self.sort(text=text)
+
+    with pytest.raises(BaselineFailed, match=r"on 8 of 8 val rows; 8 times: program: the module returned None: does"):
+        optimizer(server, modules, run_dir=tmp_path).compile(
+            Forgetful(), trainset=examples(8, 0), valset=examples(8, 1000)
+        )
+
+
+def test_evaluate_says_that_it_takes_a_config(modules: Any) -> None:
+    for given in (promptopt.DSPyModule(modules.plain()), modules.plain()):
+        with pytest.raises(ConfigError, match=rf"evaluate takes a config .* and not a {type(given).__name__}\. "):
+            promptopt.evaluate(given)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

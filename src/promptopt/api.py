@@ -135,6 +135,11 @@ def evaluate(
     recommended candidate. What was scored before is read from the evaluations' own ledger, beside the run directory.
     Scoring test rows opens them: it is recorded, and later verdicts on these rows are tested more strictly.
     """
+    if not isinstance(cast(object, config), Config | str | Path):
+        raise ConfigError(
+            f"evaluate takes a config or the path of one, and not a {type(config).__name__}. A program that is made "
+            "in Python goes to optimize, with its data and metric"
+        )
     job = Job.from_config(loaded(config, Config))
     return blocking(_evaluate(job, _candidate(job, candidate), split, watch or Silent()))
 

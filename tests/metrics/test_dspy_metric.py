@@ -126,6 +126,24 @@ async def test_an_asynchronous_metric_is_awaited() -> None:
     assert (await scored(metric)).value == 1.0
 
 
+@pytest.mark.parametrize(
+    "metric",
+    [
+        lambda gold, pred, trace=None, weight=1.0, strict=False: (trace, weight, strict) == (None, 1.0, False),
+        lambda gold, pred, trace, weight=1.0, strict=False: (trace, weight, strict) == (None, 1.0, False),
+        lambda gold, pred, trace=None, weight=1.0, *rest: (trace, weight, rest) == (None, 1.0, ()),
+        lambda gold, pred, trace=None, pred_name=None, strict=False: (trace, pred_name, strict) == (None, None, False),
+        lambda gold, pred, trace, name, steps: (name, len(trace), len(steps)) == ("solve", 1, 1),
+        lambda gold, pred, *more: len(more) == 3,
+        lambda gold, pred, trace=None, pred_name=None, pred_trace=None, weight=1.0: (
+            (pred_name, weight) == ("solve", 1.0)
+        ),
+    ],
+)
+async def test_parameters_of_its_own_keep_their_defaults(metric: Any) -> None:
+    assert (await scored(metric, RIGHT, invocation("solve", **RIGHT))).value == 1.0
+
+
 class TestFeedback:
     async def test_a_metric_of_five_is_asked_once_with_the_predictor_that_ran(self) -> None:
         asked: list[Any] = []
@@ -213,6 +231,21 @@ class TestOfDspy:
         plain, thorough = DSPyMetric(SemanticF1()), DSPyMetric(SemanticF1(decompositional=True))
         assert plain.fingerprint == DSPyMetric(SemanticF1()).fingerprint
         assert len({plain.fingerprint, thorough.fingerprint, DSPyMetric(SemanticF1(), "openai/judge").fingerprint}) == 3
+
+    def test_what_a_metric_holds_and_closes_over_tells_it_from_another(self) -> None:
+        class Graded(dspy.Module):
+            def __init__(self, table: dict[str, float]) -> None:
+                self.table, self.grade = table, dspy.Predict("answer -> good: bool")
+
+            def forward(self, gold: Any, pred: Any) -> float:
+                return self.table[pred.answer]
+
+        def graded(table: dict[str, float]) -> Any:
+            return lambda gold, pred: table[pred.answer]
+
+        for make in (Graded, graded):
+            assert DSPyMetric(make({"4": 1.0})).fingerprint == DSPyMetric(make({"4": 1.0})).fingerprint
+            assert DSPyMetric(make({"4": 1.0})).fingerprint != DSPyMetric(make({"4": 0.5})).fingerprint
 
 
 REPORT = Example("r4", {"question": "Why?"}, expected="Because.", meta={"response": "Because."})

@@ -142,6 +142,24 @@ class TestWhatGoesWrong:
                     await program.run(Candidate({}), Example("row", QUESTION), session("row"))
         assert server.calls == 2
 
+    @pytest.mark.parametrize("asynchronous", [False, True])
+    async def test_a_module_that_returns_nothing_has_failed(self, asynchronous: bool) -> None:
+        class Forgetful(dspy.Module):
+            def __init__(self) -> None:
+                self.step = dspy.Predict("question -> answer")
+
+        def forward(self: Any, question: str) -> None:
+            self.step(question=question)
+
+        async def aforward(self: Any, question: str) -> None:
+            await self.step.acall(question=question)
+
+        kind = type("Forgetful", (Forgetful,), {"aforward": aforward} if asynchronous else {"forward": forward})
+        async with FaultyServer(dspy_model()) as server:
+            with pytest.raises(CallFailed, match=r"returned None: does its forward end with a return\?") as caught:
+                await run(DSPyModule(kind(), lm=lm_at(server)), QUESTION)
+        assert caught.value.failure.kind == "program"
+
     async def test_a_rollout_that_asks_too_often_fails(self) -> None:
         async with FaultyServer(dspy_model()) as server:
             with pytest.raises(CallFailed, match="more than 2 model calls"):

@@ -21,7 +21,9 @@ from promptopt.lm.session import Session
 from promptopt.lm.spec import LM
 from promptopt.lm.wire import Wire
 from promptopt.metrics.answer_text import quote
+from promptopt.programs.dspy_content import Contents
 from promptopt.programs.dspy_copies import copied, lms_held, uncopyable
+from promptopt.programs.dspy_identity import identity
 from promptopt.programs.dspy_trace import call_error
 
 Step = tuple[Any, Mapping[str, Any], Any]
@@ -40,7 +42,7 @@ class DSPyMetric:
 
     A metric of three parameters is given no trace: to DSPy's metrics a trace means that demos are being bootstrapped,
     and makes them strict. One of five is called as dspy.GEPA calls it for feedback: with the trace, and, where a single
-    predictor ran, with its name. Where several ran, `pred_name` is None.
+    predictor ran, with its name. Where several ran, `pred_name` is None. Other parameters keep their defaults.
 
     `lm` answers the metric's own calls to DSPy's current model, on the judge's account; the models that a module such
     as SemanticF1 holds are called on it too. A model that a function puts into a context or on a predictor of its own
@@ -68,9 +70,10 @@ class DSPyMetric:
     def _identity(self) -> dict[str, Any]:
         function = self.function
         name, source = user_code.name_of(function), user_code.source_hash(function)
-        state = cast(Any, function).dump_state() if isinstance(function, dspy.Module) else None
+        module = isinstance(function, dspy.Module)
+        content = identity(function, None, ()) if module else Contents().of(function)
         lms = [[lm.name, lm.args] for lm in self.lms]
-        return {"type": self.type, "function": name, "source": source, "state": state, "lms": lms}
+        return {"type": self.type, "function": name, "source": source, "content": content, "lms": lms}
 
     @property
     def binary(self) -> bool:
@@ -175,7 +178,7 @@ def read_score(raw: Any) -> Score:
 
 
 def parameters_of(function: Callable[..., Any]) -> Literal[2, 3, 5]:
-    """How many arguments a metric is called with: five where it can be called as dspy.GEPA does.
+    """How many arguments a metric is called with: five where it is written for dspy.GEPA.
 
     Raises ConfigError for one that takes neither five nor two nor three.
     """
@@ -184,7 +187,7 @@ def parameters_of(function: Callable[..., Any]) -> Literal[2, 3, 5]:
         signature = inspect.signature(called)
     except (TypeError, ValueError):
         return 2
-    for count in (5, 2, 3):
+    for count in (5, 2, 3) if _asks_as_gepa(signature) else (2, 3):
         try:
             signature.bind(*range(count))
         except TypeError:
@@ -192,3 +195,9 @@ def parameters_of(function: Callable[..., Any]) -> Literal[2, 3, 5]:
         return count
     form = f"{user_code.name_of(function)}({', '.join(signature.parameters)})"
     raise ConfigError(f"the metric {form} must be {_FORMS}", key="metric")
+
+
+def _asks_as_gepa(signature: inspect.Signature) -> bool:
+    """Whether the fourth and fifth parameter are for a predictor's name and trace, and not a setting of the metric."""
+    positional = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return all(p.default is p.empty or p.name in ("pred_name", "pred_trace") for p in positional[3:5])

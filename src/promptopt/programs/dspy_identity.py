@@ -1,4 +1,4 @@
-"""What tells one DSPy program from another: its code, signatures, demos, plain attributes, models and adapter."""
+"""What tells one DSPy program from another: its code, signatures, demos, values, models and adapter."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import dspy
-from pydantic import TypeAdapter
 
-from promptopt.execute.user_code import source_file, source_hash
 from promptopt.lm.spec import LM
+from promptopt.programs.dspy_content import Contents, code_of, signature_content
 from promptopt.programs.dspy_trace import jsonable
 
 
@@ -18,46 +17,25 @@ def identity(module: dspy.Module, adapter: dspy.Adapter | None, lms: Sequence[LM
     """All about a module that decides an output, besides what a candidate may change, as text. No key is in it."""
     modules = dict(module.named_sub_modules(type_=dspy.Module))
     tools = [tool for _, tool in module.named_sub_modules(type_=dspy.Tool)]
+    contents = Contents([*modules.values(), *tools])
+    adapted = [code_of(type(adapter)), contents.attributes(adapter, vars(adapter))] if adapter is not None else None
     content = {
         "dspy": dspy.__version__,
-        "code": sorted({_code(type(part)) for part in modules.values()} | {_code(tool.func) for tool in tools}),
+        "code": sorted({code_of(type(part)) for part in modules.values()}),
         "predictors": {path: _predictor(part) for path, part in modules.items() if isinstance(part, dspy.Predict)},
-        "tools": [str(tool) for tool in tools],
-        "values": {path: _plain(part) for path, part in modules.items() if not isinstance(part, dspy.Predict)},
+        "tools": [[str(tool), contents.of(tool.func)] for tool in tools],
+        "values": {path: contents.attributes(part, _values(part)) for path, part in modules.items()},
         "lms": sorted({json.dumps([lm.name, lm.args], sort_keys=True, default=str) for lm in lms}),
-        "adapter": [_code(type(adapter)), _plain(adapter)] if adapter is not None else None,
+        "adapter": adapted,
     }
     return json.dumps(["dspy", content], sort_keys=True, default=str)
 
 
+def _values(part: dspy.Module) -> dict[str, Any]:
+    """What a module holds, but for what is told of a predictor already."""
+    told = {"signature", "demos", "config", "lm"} if isinstance(part, dspy.Predict) else set[str]()
+    return {name: value for name, value in vars(part).items() if name not in told}
+
+
 def _predictor(predictor: dspy.Predict) -> list[Any]:
-    signature = predictor.signature
-    types = {name: _type(field.annotation) for name, field in signature.fields.items()}
-    return [signature.dump_state(), types, jsonable(predictor.demos), jsonable(predictor.config)]
-
-
-def _type(annotation: Any) -> Any:
-    """A field's type with all that it is made of."""
-    try:
-        return TypeAdapter(annotation).json_schema()
-    except Exception:  # a type without a schema
-        return str(annotation)
-
-
-def _plain(part: object) -> dict[str, Any]:
-    """The numbers and texts that an object was made with, such as `max_iters`."""
-    return {
-        name: value
-        for name, value in vars(part).items()
-        if isinstance(value, bool | int | float | str) and not name.startswith("_")
-    }
-
-
-def _code(code: Any) -> str:
-    """A class or function by name, and by its source where that is the user's."""
-    name = str(getattr(code, "__qualname__", type(code).__qualname__))
-    if str(getattr(code, "__module__", "")).startswith("dspy."):
-        return name
-    if not isinstance(code, type) and source_file(code) is None:  # a tool that is not written in Python
-        return name
-    return f"{name} {source_hash(code)}"
+    return [signature_content(predictor.signature), jsonable(predictor.demos), jsonable(predictor.config)]

@@ -138,6 +138,8 @@ class DSPyModule:
             output = await call(self._rollout, candidate, example, wire, recorder, timeout=None)
             if recorder.stray:
                 raise _past_the_run(recorder.stray)
+            if output is None:
+                raise CallFailed(Failure("program", "the module returned None: does its forward end with a return?"))
             return output
         except AdapterParseError as error:
             raise unreadable(error, lm) from error
