@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from functools import partial
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 ALIGNED = "aligned.json"
 PRECISE = 0.1
 """Half the width of an interval of kappa that settles how good a judge is."""
+NEAR = 0.1
+"""Numbers that are no further apart are no disagreement: people and judges hardly ever say the very same one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +54,17 @@ class Measured:
     accuracy: Estimate
     balanced_accuracy: Estimate
     kappa: Estimate
+    """These three ask whether answers are equal, and are undefined for a number."""
     weighted_kappa: Estimate
     """Quadratic weights; undefined where answers have no order."""
     alpha: Estimate
     """Krippendorff's, of people and the judge as one more rater."""
     people_alpha: Estimate
-    """Of people alone: no judge can be expected to agree more with them than they do with each other."""
+    """Of people alone, also on what divides them: no judge can be expected to agree more than they do."""
     consistency: Estimate
     """How often the judge says the same when it is asked again."""
     bias: Estimate
-    """How much higher the judge's scores are than people's."""
+    """How much higher the judge's scores are than the mean of what raters' answers are worth."""
     position: PositionBias | None
     """How much a pairwise judge favours the text that stands first."""
     bias_by_slice: Mapping[str, tuple[SliceBias, ...]]
@@ -68,8 +72,14 @@ class Measured:
     confusion: Mapping[str, Mapping[str, int]]
     """How often, by people's answer and then the judge's."""
     rows_to_settle: int | None
-    """Items that would tell kappa to within PRECISE either way; None where kappa is undefined."""
+    """Items that would tell the decisive kappa to within PRECISE either way; None where it is undefined."""
     disagreements: tuple[Disagreement, ...]
+    """Those furthest apart first."""
+
+    @property
+    def decisive(self) -> Estimate:
+        """What tells a good judge from a bad one: the weighted kappa where answers have an order, else kappa."""
+        return self.kappa if self.weighted_kappa.value is None else self.weighted_kappa
 
     @property
     def figures(self) -> dict[str, Estimate]:
@@ -190,39 +200,67 @@ def _measured(name: str, answer: Answer, labels: Labels, rollouts: Sequence[Roll
     people = [items[row].expected[name] for row in both]
     judge = [given[row][0] for row in both]
     rng, groups = np.random.default_rng(0), labels.groups_of(both)
-    kappa = stats.cohens_kappa(judge, people, rng, options=answer.options, groups=groups)
-    judge_scores, people_scores = ([answer.score(one) for one in said] for said in (judge, people))
-    ratings = {row: [said.get(name) for said in labels.ratings[row].values()] for row in given}
+    ratings = {row: [said.get(name) for said in told.values()] for row, told in labels.ratings.items()}
+    judge_scores = [answer.score(one) for one in judge]
+    people_scores = [fmean(answer.score(one) for one in ratings[row] if one is not None) for row in both]
     as_ratings = partial(_as_ratings, answer)
     options = None if answer.options is None else as_ratings(answer.options)
     scale = answer.level if answer.level in ("ordinal", "interval") else "nominal"
-    alpha = partial(stats.krippendorff_alpha, rng=rng, scale=scale, options=options, groups=labels.groups_of(given))
+    alpha = partial(stats.krippendorff_alpha, rng=rng, scale=scale, options=options)
     lean = partial(bias_by_slice, judge_scores, people_scores, rng=rng, groups=groups)
+    exactly = partial(_exactly, answer, judge, people, rng=rng, groups=groups)
+    kappa = exactly(partial(stats.cohens_kappa, options=answer.options))
+    weighted_kappa = (
+        stats.weighted_kappa(as_ratings(judge), as_ratings(people), rng, options=options, groups=groups)
+        if answer.ordered
+        else UNDEFINED
+    )
     return Measured(
         n=len(both),
         groups=None if groups is None else len(set(groups)),
-        accuracy=stats.accuracy(judge, people, rng, groups=groups),
-        balanced_accuracy=stats.balanced_accuracy(judge, people, rng, groups=groups),
+        accuracy=exactly(stats.accuracy),
+        balanced_accuracy=exactly(stats.balanced_accuracy),
         kappa=kappa,
-        weighted_kappa=(
-            stats.weighted_kappa(as_ratings(judge), as_ratings(people), rng, options=options, groups=groups)
-            if answer.ordered
-            else UNDEFINED
-        ),
-        alpha=alpha([as_ratings([*said, given[row][0]]) for row, said in ratings.items()]),
-        people_alpha=alpha([as_ratings(said) for said in ratings.values()]),
+        weighted_kappa=weighted_kappa,
+        alpha=alpha([as_ratings([*ratings[row], given[row][0]]) for row in given], groups=labels.groups_of(given)),
+        people_alpha=alpha(list(map(as_ratings, ratings.values())), groups=labels.groups_of(ratings)),
         consistency=stats.self_consistency(list(given.values()), rng, groups=labels.groups_of(given)),
         bias=_overall(lean({"": range(len(both))})),
         position=_position(rollouts, labels, rng),
         bias_by_slice={column: tuple(lean(_places(values, both))) for column, values in labels.slices.items()},
         confusion=_confusion(answer, judge, people),
-        rows_to_settle=stats.rows_for_width(kappa, len(both), PRECISE),
-        disagreements=tuple(
-            Disagreement(row, wanted, said, items[row].inputs)
-            for row, wanted, said in zip(both, people, judge, strict=True)
-            if wanted != said
+        rows_to_settle=stats.rows_for_width(weighted_kappa if answer.ordered else kappa, len(both), PRECISE),
+        disagreements=_disagreements(
+            answer,
+            [
+                Disagreement(row, wanted, said, items[row].inputs)
+                for row, wanted, said in zip(both, people, judge, strict=True)
+            ],
         ),
     )
+
+
+def _exactly(
+    answer: Answer,
+    judge: Sequence[Value],
+    people: Sequence[Value],
+    coefficient: Callable[..., Estimate],
+    **sample: Any,
+) -> Estimate:
+    """A coefficient that counts equal answers: it says nothing of numbers, which are near each other or not."""
+    return UNDEFINED if answer.options is None else coefficient(judge, people, **sample)
+
+
+def _disagreements(answer: Answer, compared: Sequence[Disagreement]) -> tuple[Disagreement, ...]:
+    """Those of the items on which people and the judge are apart, the furthest first."""
+
+    def apart(one: Disagreement) -> float:
+        if not answer.ordered:
+            return float(one.people != one.judge)
+        return round(abs(answer.score(one.people) - answer.score(one.judge)), 9)
+
+    least = NEAR if answer.options is None else 0.0
+    return tuple(sorted((one for one in compared if apart(one) > least), key=apart, reverse=True))
 
 
 def _as_ratings(answer: Answer, said: Sequence[Value | None]) -> list[Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -9,15 +12,18 @@ from pathlib import Path
 from promptopt.api import optimize_job
 from promptopt.calibration import ALIGNED, Alignment, Calibration, alignment, calibration
 from promptopt.config import Config, JudgeConfig, loaded
-from promptopt.errors import UserError
+from promptopt.core.example import Example
+from promptopt.core.rollout import Rollout
+from promptopt.errors import BudgetExhausted, UserError
 from promptopt.execute.optimization import TEST_STEP
-from promptopt.execute.progress import Silent, Watch
+from promptopt.execute.progress import Running, Silent, Watch
 from promptopt.job import Job
 from promptopt.judge_job import JudgeJob, aligning, measuring
 from promptopt.judges.sheet import FEWEST_LABELS, read_sheet, scale_of, sheet
 from promptopt.judges.trust import CALIBRATION
-from promptopt.result import Result, read_result, reading, rebuild
-from promptopt.running import blocking, evaluated, open_ledger, shown
+from promptopt.result import INTERRUPTED, Result, read_result, reading, rebuild
+from promptopt.running import blocking, in_time, open_ledger, runner_for, shown, so_far
+from promptopt.store.ledger import Ledger
 from promptopt.store.run_dir import locked, write_json
 
 
@@ -42,10 +48,37 @@ def calibrate_job(work: JudgeJob, watch: Watch) -> Calibration:
 async def _calibrate(work: JudgeJob, watch: Watch) -> Calibration:
     job, rows = work.job, work.job.split.val
     with locked(job.directory), closing(open_ledger(job, watch)) as ledger:
-        rollouts = await evaluated(job, job.baseline, rows, "val", ledger, watch)
-        made = calibration(work.judge, work.labels, rollouts, ledger.spent())
+        judged: dict[str, Rollout] = {}
+        try:
+            await _judge(job, judged, ledger, watch)
+        except BudgetExhausted as stop:
+            raise BudgetExhausted(stop.cap, f"{stop}: {_so_far(judged, len(rows))}") from stop
+        made = calibration(work.judge, work.labels, [judged[row.id] for row in rows], ledger.spent())
         write_json(job.directory / CALIBRATION, made.to_json())
         return made
+
+
+async def _judge(job: Job, judged: dict[str, Rollout], ledger: Ledger, watch: Watch) -> None:
+    """Put the rollout of each row into `judged` as it ends. Raises as `evaluated` does."""
+    async with runner_for(job, ledger, watch) as runner, in_time(job, ledger):
+
+        async def one(row: Example) -> None:
+            [judged[row.id]] = await runner.evaluate(job.baseline, [row], step=0, split="val")
+
+        watch.began(Running(so_far(job, ledger, lambda: "evaluation"), lambda: runner.halt(INTERRUPTED)))
+        ended = await asyncio.gather(*map(one, job.split.val), return_exceptions=True)
+        for error in filter(None, ended):
+            raise error
+
+
+def _so_far(judged: Mapping[str, Rollout], rows: int) -> str:
+    """How many of `rows` have an answer, and why others that were judged have none."""
+    failed = [rollout.failure for rollout in judged.values() if rollout.failure]
+    told = f"the judge answered {len(judged) - len(failed):,} of {rows:,} rows"
+    if not failed:
+        return told
+    kinds = ", ".join(f"{kind} {times:,}" for kind, times in Counter(one.kind for one in failed).most_common())
+    return f"{told} and gave no usable answer on {len(failed):,} ({kinds}). The first of them: {failed[0].message}"
 
 
 def align(config: JudgeConfig | str | Path, run_dir: str | Path | None = None, watch: Watch | None = None) -> Alignment:

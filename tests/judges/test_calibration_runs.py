@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from aiohttp import web
 
@@ -20,6 +21,7 @@ from promptopt.judge_api import align, calibrate
 from promptopt.judge_job import aligning
 from promptopt.judges.trust import trust_in
 from promptopt.metrics.build import build
+from promptopt.stats.agreement import krippendorff_alpha
 from promptopt.testing.faulty import Behaviour, FaultyServer, completion, server_error, used
 from world import ANIMALS, TEAMS, command, draw, team_of, write_job
 
@@ -141,6 +143,48 @@ class TestCalibrate:
         assert server.calls == calls == 120
         assert again.by_criterion == first.by_criterion
 
+    @pytest.mark.parametrize("columns", [{}, {"id": "id"}, {"rows": 8}])
+    async def test_labels_that_are_corrected_pay_for_nothing(self, columns: dict[str, Any], tmp_path: Path) -> None:
+        labels = {"path": "labels.csv", "inputs": ["text"], "output": "team", "label": "fits", "reason": "why"}
+        rows = list(items(12))
+        async with FaultyServer(behave()) as server:
+            path = write(tmp_path, server.base_url, rows, labels=labels | columns)
+            first = await asyncio.to_thread(calibrate, judge_config(path))
+            calls = server.calls
+            for row in rows:
+                row |= {"fits": "no" if row["fits"] == "yes" else "yes", "why": "on second thoughts", "kind": "new"}
+            write(tmp_path, server.base_url, rows, labels=labels | columns)
+            again = await asyncio.to_thread(calibrate, judge_config(path))
+        assert server.calls == calls == first.n
+        was, now = (made.by_criterion[""].accuracy.value for made in (first, again))
+        assert was is not None
+        assert now == pytest.approx(1 - was)
+
+    @pytest.mark.parametrize("budget", [{"calls": 16}, pytest.param({"minutes": 0.2}, marks=pytest.mark.slow)])
+    async def test_a_cap_that_ends_it_says_which_rows_have_no_answer_and_why(
+        self, budget: dict[str, Any], tmp_path: Path
+    ) -> None:
+        asked = iter(range(10**6))
+
+        async def prose(_request: web.Request, _body: Mapping[str, Any]) -> web.StreamResponse:
+            if next(asked) >= 9:
+                await asyncio.sleep(2 if "minutes" in budget else 0)
+            return web.json_response(completion("I think this is fine, yes.", usage=used(100, 20)))
+
+        async with FaultyServer(prose) as server:
+            path = write(
+                tmp_path, server.base_url, list(items(60)), budget=budget, run={"dir": "out", "concurrency": 1}
+            )
+            done = await command("judge", "calibrate", path)
+        assert done.exit_code != 0
+        told = " ".join(done.output.split())
+        [cap] = budget
+        assert re.search(
+            rf"the budget's {cap} are used up: the judge answered 0 of 60 rows and gave no usable answer "
+            r"on (\d+) \(judge \1\)\. The first of them: row .* asked again 2 times",
+            told,
+        ), told
+
     async def test_answers_that_cannot_be_read_are_missing_and_not_wrong(self, tmp_path: Path) -> None:
         def broken(body: Mapping[str, Any]) -> str:
             return "I would say yes." if "heron" in json.dumps(body) else judging(body)
@@ -184,6 +228,24 @@ class TestCalibrate:
         assert people is not None
         assert people < 0.5
         assert server.calls == 28
+
+    async def test_what_divides_people_counts_where_they_are_measured_against_each_other(self, tmp_path: Path) -> None:
+        rows: list[dict[str, str]] = []
+        for row in items(30):
+            other = "no" if row["fits"] == "yes" else "yes"
+            divided = row["id"] in ("i1", "i2", "i3")
+            rows += [{**row, "who": "ann"}, {**row, "who": "ben", "fits": other if divided else row["fits"]}]
+        labels = {"path": "labels.csv", "inputs": ["text"], "output": "team", "label": "fits"} | WHO
+        async with FaultyServer(behave()) as server:
+            made = await asyncio.to_thread(
+                calibrate, judge_config(write(tmp_path, server.base_url, rows, labels=labels))
+            )
+        assert (made.tied, made.n) == (3, 27)
+        pairs = [[rows[place]["fits"], rows[place + 1]["fits"]] for place in range(0, len(rows), 2)]
+        wanted = krippendorff_alpha(pairs, np.random.default_rng(0)).value
+        people = made.by_criterion[""].people_alpha.value
+        assert people == pytest.approx(wanted)
+        assert people < 0.9
 
     async def test_several_criteria_are_measured_one_by_one(self, tmp_path: Path) -> None:
         def both(body: Mapping[str, Any]) -> str:
@@ -529,17 +591,20 @@ class TestTrust:
     async def test_a_calibration_that_is_none_is_refused_before_anything_is_spent(self, tmp_path: Path) -> None:
         share = {"value": 0.9, "ci": [0.8, 0.95]}
         certificate = {"hash": "0", "created": "2026-01-01"}
+        whole = {
+            "certificate": certificate,
+            "n": 9,
+            "accuracy": share,
+            "kappa": share,
+            "weighted_kappa": {"value": None, "ci": None},
+        }
         damaged: dict[str, Any] = {
             "empty.json": {},
             "list.json": [],
-            "nan.json": {"certificate": certificate, "n": 9, "kappa": {"value": float("nan")}, "accuracy": share},
-            "text.json": {"certificate": certificate, "n": "many", "kappa": {"value": 0.5}, "accuracy": share},
-            "high.json": {
-                "certificate": certificate,
-                "n": 9,
-                "kappa": {"value": 0.5},
-                "accuracy": {**share, "value": 9},
-            },
+            "nan.json": {**whole, "kappa": {**share, "value": float("nan")}},
+            "text.json": {**whole, "n": "many"},
+            "high.json": {**whole, "accuracy": {**share, "value": 9}},
+            "open.json": {**whole, "accuracy": {**share, "ci": None}},
             "criteria.json": {"certificate": certificate, "n": 9, "criteria": ["polite"]},
         }
         for name, content in damaged.items():

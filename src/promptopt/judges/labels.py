@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from random import Random
+from statistics import median, median_high, median_low
+from typing import Any, cast
 
 from promptopt.config.judge import LabelSettings
 from promptopt.core.example import Example, with_ids
@@ -71,7 +73,7 @@ def read_labels(settings: LabelSettings, base: Path, answers: Mapping[str, Answe
     things, for a rater who says two things of one item, and where no row has a label; ConfigError where the columns do
     not fit the judge's criteria.
     """
-    columns = _label_columns(settings, answers)
+    columns = label_columns(settings, answers)
     path = base / settings.path
     rows = Dataset.read(path, inputs=settings.inputs).examples
     single = (*settings.rated, settings.rater, settings.id, settings.reason)
@@ -90,14 +92,18 @@ def read_labels(settings: LabelSettings, base: Path, answers: Mapping[str, Answe
         by_item.setdefault(rating.item, []).append(rating)
     for found in by_item.values():
         _check_same(found, settings, str(path))
-    said_by = [_by_rater(found, str(path)) for found in by_item.values()]
-    agreed = [consensus(said.values(), answers) for said in said_by]
-    made = [_example(found, said, settings) for found, said in zip(by_item.values(), agreed, strict=True)]
-    items = tuple(made if settings.id else with_ids(made))
+    judged = [_judged(found[0], settings) for found in by_item.values()]
+    ids = [item.id for item in (judged if settings.id else with_ids(judged))]
+    ratings_of = {item: _by_rater(found, str(path)) for item, found in zip(ids, by_item.values(), strict=True)}
+    agreed = {item: consensus(said.values(), answers, item) for item, said in ratings_of.items()}
+    items = tuple(
+        replace(one, id=item, expected=agreed[item], meta={**_said_beside(found, settings), **one.meta})
+        for item, one, found in zip(ids, judged, by_item.values(), strict=True)
+    )
     return Labels(
         items=items,
-        ratings={item.id: said for item, said in zip(items, said_by, strict=True)},
-        tied=sum(len(answers) - len(said) for said in agreed),
+        ratings=ratings_of,
+        tied=sum(len(answers) - len(said) for said in agreed.values()),
         slices={
             column: {item.id: str(value) for item in items if (value := _cell(item, column)) is not None}
             for column in settings.slices
@@ -106,22 +112,40 @@ def read_labels(settings: LabelSettings, base: Path, answers: Mapping[str, Answe
     )
 
 
-def consensus(said: Iterable[Answers], answers: Mapping[str, Answer]) -> Answers:
-    """What most people say; of ordered answers the median, the lower of two. A tie has no consensus."""
+def unlabelled(item: Example, columns: Collection[str]) -> Example:
+    """The item as a judge that names these columns sees it: its paid answers stay when people think again."""
+    kept = {name: value for name, value in item.meta.items() if name == EXPECTED or name in columns}
+    return replace(item, expected=None, meta=kept)
+
+
+def consensus(said: Iterable[Answers], answers: Mapping[str, Answer], item: str) -> Answers:
+    """What most people say of an item; of ordered answers the median. A tie of answers without order has no consensus.
+
+    Of two in the middle it is half-way: for a number their mean; for options the one between them, and where that falls
+    between two, one of these by lot, drawn by the item's id. So the consensus leans neither up nor down.
+    """
     every = list(said)
     agreed: dict[str, Value] = {}
     for name, answer in answers.items():
         given = [one[name] for one in every if name in one]
         ranked = Counter(given).most_common(2)
         if given and answer.ordered:
-            agreed[name] = sorted(given, key=answer.score)[(len(given) - 1) // 2]
+            agreed[name] = _middle(answer, given, Random(f"{item}/{name}"))
         elif ranked and (len(ranked) == 1 or ranked[0][1] > ranked[1][1]):
             agreed[name] = ranked[0][0]
     return agreed
 
 
-def _label_columns(settings: LabelSettings, answers: Mapping[str, Answer]) -> dict[str, str]:
-    """The column of each criterion's labels."""
+def _middle(answer: Answer, given: Sequence[Value], lot: Random) -> Value:
+    """The median of ordered answers."""
+    if answer.options is None:
+        return median(cast("Sequence[float]", given))
+    places = [answer.options.index(cast(Any, one)) for one in given]
+    return answer.options[(median_low(places) + median_high(places) + lot.randrange(2)) // 2]
+
+
+def label_columns(settings: LabelSettings, answers: Mapping[str, Answer]) -> dict[str, str]:
+    """The column of each criterion's labels. Raises ConfigError where they do not fit the criteria."""
     label = settings.label
     if isinstance(label, Mapping):
         columns = dict(label)
@@ -176,15 +200,20 @@ def _by_rater(found: Sequence[_Rating], file: str) -> dict[str, Answers]:
     return {rater: rating.said for rater, rating in named.items()}
 
 
-def _example(found: Sequence[_Rating], agreed: Answers, settings: LabelSettings) -> Example:
-    """The item of these lines."""
-    row = found[0].row
-    reasons = [str(reason) for one in found if settings.reason and (reason := _cell(one.row, settings.reason))]
+def _judged(rating: _Rating, settings: LabelSettings) -> Example:
+    """What people judged, without what they said of it: an id that is made of it stays when they correct themselves."""
+    row = rating.row
     judged = {OUTPUT: _cell(row, settings.output)} if settings.output else {}
     expected = _cell(row, settings.expected)
-    meta = {**row.meta, EXPECTED: None if expected == "" else expected, REASONS: reasons}  # CSV has no other nothing
+    meta = {EXPECTED: None if expected == "" else expected}  # CSV has no other nothing
     group = None if settings.group is None else str(_cell(row, settings.group))
-    return Example(found[0].item if settings.id else "", {**row.inputs, **judged}, dict(agreed), group, meta)
+    return Example(rating.item if settings.id else "", {**row.inputs, **judged}, None, group, meta)
+
+
+def _said_beside(found: Sequence[_Rating], settings: LabelSettings) -> dict[str, Any]:
+    """The other columns of an item, and its raters' reasons."""
+    reasons = [str(reason) for one in found if settings.reason and (reason := _cell(one.row, settings.reason))]
+    return {**found[0].row.meta, REASONS: reasons}
 
 
 def _rater(row: Example, settings: LabelSettings) -> str | None:

@@ -18,11 +18,13 @@ from promptopt.judges.asking import Asking
 from promptopt.metrics.build import judges_in
 from promptopt.metrics.metric import Metric
 from promptopt.metrics.weighted import leaves
+from promptopt.stats.estimate import UNDEFINED, Estimate
 
 CALIBRATION = "calibration.json"
 HOW = "promptopt judge calibrate"
 GOOD = 0.4
-"""Kappa below which agreement is at best fair (Landis and Koch, 1977): such a judge is called weak."""
+"""Kappa, weighted where answers have an order, below which agreement is at best fair (Landis and Koch, 1977): such a
+judge is called weak."""
 
 
 def trust_in(metric: Metric, base: Path) -> Iterator[Trust]:
@@ -68,33 +70,46 @@ class _Agreement:
     criterion: str
     """Empty for a judge without criteria."""
     rows: int
-    accuracy: float
-    ci: tuple[float, float]
-    kappa: float | None
+    accuracy: Estimate
+    """Undefined for a number, which is near people's or not, and hardly ever equal."""
+    decisive: Estimate
+    """The weighted kappa where answers have an order, else kappa."""
+    weighted: bool
 
     @staticmethod
     def of(criterion: str, said: Any) -> _Agreement | None:
         """None where the judge or people left every row open. Raises for what is no measurement."""
-        accuracy, kappa = said["accuracy"]["value"], said["kappa"]["value"]
-        if accuracy is None:
-            return None
-        low, high = map(float, said["accuracy"]["ci"])
-        known = _Agreement(
-            criterion, int(said["n"]), float(accuracy), (low, high), None if kappa is None else float(kappa)
-        )
-        if not all(0 <= share <= 1 for share in (known.accuracy, low, high, abs(known.kappa or 0.0))):
-            raise ValueError("a share is from 0 to 1")
-        return known
+        accuracy, kappa, weighted = (_estimate(said[figure]) for figure in ("accuracy", "kappa", "weighted_kappa"))
+        ordered = weighted != UNDEFINED
+        known = _Agreement(criterion, int(said["n"]), accuracy, weighted if ordered else kappa, ordered)
+        return known if known.rows else None
+
+    @property
+    def kappa(self) -> float | None:
+        return self.decisive.value
 
     @property
     def told(self) -> str:
-        low, high = (100 * end for end in self.ci)
-        chance = "" if self.kappa is None else f", kappa {self.kappa:.2f}"
-        about = f" as to {self.criterion}" if self.criterion else ""
-        return (
-            f"{100 * self.accuracy:.0f} % of {self.rows:,} rows{about} "
-            f"(95 % interval {low:.0f} to {high:.0f} %{chance})"
-        )
+        rows = f"{self.rows:,} rows" + (f" as to {self.criterion}" if self.criterion else "")
+        name = "weighted kappa" if self.weighted else "kappa"
+        if self.accuracy.ci and self.accuracy.value is not None:
+            low, high = (100 * end for end in self.accuracy.ci)
+            chance = "" if self.kappa is None else f", {name} {self.kappa:.2f}"
+            return f"{100 * self.accuracy.value:.0f} % of {rows} (95 % interval {low:.0f} to {high:.0f} %{chance})"
+        if self.decisive.ci:
+            low, high = self.decisive.ci
+            return f"{rows}, with a {name} of {self.kappa:.2f} (95 % interval {low:.2f} to {high:.2f})"
+        return rows
+
+
+def _estimate(said: Any) -> Estimate:
+    """A figure of a calibration. Raises for what is none."""
+    if said["value"] is None:
+        return UNDEFINED
+    value, low, high = map(float, (said["value"], *said["ci"]))
+    if not all(abs(share) <= 1 for share in (value, low, high)):
+        raise ValueError("a share or a coefficient is at most 1")
+    return Estimate(value, (low, high))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from promptopt.calibration import Alignment, Calibration, Measured
+from promptopt.calibration import NEAR, Alignment, Calibration, Measured
 from promptopt.core.guard import MIN_GROUPS
+from promptopt.judges.answers import Value
 from promptopt.judges.labels import ONLY
 from promptopt.judges.trust import GOOD
 from promptopt.report.advice import Condition
@@ -100,7 +101,7 @@ def _cells(estimate: Estimate) -> tuple[str, str]:
 
 def _meaning(measured: Measured) -> str:
     """What the figures come to, in a sentence or two."""
-    kappa = measured.kappa
+    kappa = measured.decisive
     if not measured.n:
         return "There is nothing to compare: on no row is there a usable answer of the judge and one of people."
     if kappa.value is None:
@@ -137,13 +138,18 @@ def _disagreements(measured: Measured) -> Iterator[RenderableType]:
     found = measured.disagreements
     if not found:
         return
-    yield Text(f"\nPeople and the judge disagree on {count(len(found), 'row')}", style="bold")
+    far = f" by more than {NEAR:g}" if isinstance(found[0].people, float) else ""
+    yield Text(f"\nPeople and the judge disagree{far} on {count(len(found), 'row')}", style="bold")
     rows = Table.grid(padding=(0, 2))
     for one in found[:SHOWN]:
         shown = "; ".join(f"{name}: {value}" for name, value in one.inputs.items())
         rows.add_row(
-            line(one.id, 16), f"people {line(one.people, 20)}", f"judge {line(one.judge, 20)}", said(line(shown))
+            line(one.id, 16), f"people {_answer(one.people)}", f"judge {_answer(one.judge)}", said(line(shown))
         )
     yield rows
     if len(found) > SHOWN:
         yield Text(f"… and {len(found) - SHOWN:,} more in calibration.json.", style="dim")
+
+
+def _answer(value: Value) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else line(value, 20)
