@@ -176,7 +176,7 @@ def test_init_says_why_it_cannot_write(tmp_path: Path):
         ("  lm: local/qwen2.5-coder-0.5b\n", "", "line 2: program.lm is missing"),
         ("[system]", "[]", "line 8: program.optimize must not be empty"),
         ("  lm: local", "  messages: [{role: user, content: x}]\n  lm: local", "program takes either system and user"),
-        ("  lm: local", "  components: {}\n  lm: local", "line 4: program.components is not a setting.\n"),
+        ("  lm: local", "  components: {}\n  lm: local", "program.components is not a setting. There are lm, "),
         ("[system]", "system", "line 8: program.optimize must be a list, got 'system'"),
         ("temperature: 0", "api_key: sk-1", "program.lm_args must not set api_key; that is lms.MODEL.api_key_env"),
         ("  lm: local", "  prompt: x\n  lm: local", "line 4: program.prompt is not a setting."),

@@ -105,8 +105,9 @@ def test_the_plan_says_that_it_leaves_their_calls_out(package: Package, tmp_path
     model = {"api_base": "http://127.0.0.1:9/v1"}
     lms = {f"openai/{name}": model for name in ("student", "reflect", "judge")}
     made = plan(world.write_job(tmp_path, model["api_base"], metric=package.metric, lms=lms))
-    [warning] = made.warnings
-    assert "the metric asks openai/judge as often as its own code likes" in warning
+    uncounted, priceless = made.warnings
+    assert "the metric asks openai/judge as often as its own code likes" in uncounted
+    assert "nobody says what openai/student, openai/reflect, openai/judge costs" in priceless
     assert made.test.calls == 2 * 60
 
 
