@@ -116,13 +116,13 @@ def as_before(costs: Sequence[Spend], n: int) -> Spend:
     """What `n` more rollouts will hardly pass where these have cost so much; `costs` must not be empty.
 
     The upper end of the prediction interval of their sum, for values between 0 and the largest seen, whose variance is
-    at most mean * (largest - mean) (Bhatia and Davis, 2000).
+    at most mean * (largest - mean) (Bhatia and Davis, 2000), and at most the largest each.
     """
 
     def passed(figures: Sequence[float]) -> float:
         mean, largest = fmean(figures), max(figures)
         variance = mean * max(0.0, largest - mean)
-        return n * mean + SURE * math.sqrt(n * (1 + n / len(figures)) * variance)
+        return min(n * largest, n * mean + SURE * math.sqrt(n * (1 + n / len(figures)) * variance))
 
     return Spend(
         rollouts=n,
