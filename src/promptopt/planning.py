@@ -94,7 +94,12 @@ def sealed_share(job: Job, best: Candidate) -> Spend:
 
 def foreseen(job: Job) -> bool:
     """Whether program and metric say in advance what a rollout calls."""
-    return job.program.preview(job.baseline, job.split.train[0]) is not None and not any(unforeseen(job.metric))
+    return _previews(job) and not any(unforeseen(job.metric))
+
+
+def _previews(job: Job) -> bool:
+    """Whether the program says in advance what it calls."""
+    return job.program.preview(job.baseline, job.split.train[0]) is not None
 
 
 def uncounted(job: Job) -> Iterator[str]:
@@ -104,7 +109,7 @@ def uncounted(job: Job) -> Iterator[str]:
             f"the metric asks {asked} as often as its own code likes: those calls are not in the figures, though every "
             "cap counts them"
         )
-    if job.program.lm and job.program.preview(job.baseline, job.split.train[0]) is None:
+    if job.program.lm and not _previews(job):
         yield "what the program calls is known when it runs: its tokens and dollars are not in the figures"
     if unknown := ", ".join(
         name for name in dict.fromkeys(lm.name for lm in job.lms.values()) if price(name, job.settings_of(name)) is None

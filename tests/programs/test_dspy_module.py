@@ -24,6 +24,16 @@ def react() -> dspy.Module:
     return dspy.ReAct("question -> answer", tools=[add])
 
 
+def stepping(**methods: Any) -> dspy.Module:
+    """A module of one predictor, `step`, with these methods."""
+
+    class Stepping(dspy.Module):
+        def __init__(self) -> None:
+            self.step = dspy.Predict("question -> answer")
+
+    return type("Stepping", (Stepping,), methods)()
+
+
 class TestTextsAndDemos:
     def test_instructions_are_components_named_by_their_predictor(self) -> None:
         program = DSPyModule(Twins(), lm=unused())
@@ -144,20 +154,16 @@ class TestWhatGoesWrong:
 
     @pytest.mark.parametrize("asynchronous", [False, True])
     async def test_a_module_that_returns_nothing_has_failed(self, asynchronous: bool) -> None:
-        class Forgetful(dspy.Module):
-            def __init__(self) -> None:
-                self.step = dspy.Predict("question -> answer")
-
         def forward(self: Any, question: str) -> None:
             self.step(question=question)
 
         async def aforward(self: Any, question: str) -> None:
             await self.step.acall(question=question)
 
-        kind = type("Forgetful", (Forgetful,), {"aforward": aforward} if asynchronous else {"forward": forward})
+        module = stepping(aforward=aforward) if asynchronous else stepping(forward=forward)
         async with FaultyServer(dspy_model()) as server:
             with pytest.raises(CallFailed, match=r"returned None: does its forward end with a return\?") as caught:
-                await run(DSPyModule(kind(), lm=lm_at(server)), QUESTION)
+                await run(DSPyModule(module, lm=lm_at(server)), QUESTION)
         assert caught.value.failure.kind == "program"
 
     async def test_a_rollout_that_asks_too_often_fails(self) -> None:
@@ -203,10 +209,6 @@ class TestWhatGoesWrong:
 
     @pytest.mark.parametrize("asynchronous", [False, True])
     async def test_an_abandoned_rollout_asks_for_nothing_more(self, asynchronous: bool) -> None:
-        class Stubborn(dspy.Module):
-            def __init__(self) -> None:
-                self.step = dspy.Predict("question -> answer")
-
         def forward(self: Any, question: str) -> Any:
             for _ in range(3):
                 try:
@@ -223,9 +225,9 @@ class TestWhatGoesWrong:
                     continue
             return None
 
-        kind = type("Stubborn", (Stubborn,), {"aforward": aforward} if asynchronous else {"forward": forward})
+        module = stepping(aforward=aforward) if asynchronous else stepping(forward=forward)
         async with FaultyServer(hang()) as server:
-            program = DSPyModule(kind(), lm=lm_at(server))
+            program = DSPyModule(module, lm=lm_at(server))
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.5):
                     await run(program, QUESTION)

@@ -39,11 +39,11 @@ class Reflective(Racer):
         if self._at_goal(state):
             return (yield from self.complete_incumbent(number))
         rng = Random(f"{self.seed}/{number}")
-        wins, lead = wins_beyond(state), state.candidates[state.incumbent]
-        partners = {name: won for name, won in wins.items() if _merged(name, lead, state).id not in state.candidates}
+        wins, partners = wins_beyond(state), dict[str, float]()
         if number <= len(self._first):
             operator = self._first[number - 1]
         else:
+            partners = {name: won for name, won in wins.items() if not _merged_before(name, state)}
             operator = draw(self._open_operators(state, mergeable=bool(partners)), state.form, rng)
         if operator is MERGE:
             return (yield from self._merge(number, drawn(partners, rng), state))
@@ -75,3 +75,8 @@ class Reflective(Racer):
 def _merged(partner: str, rival: Candidate, state: State) -> Candidate:
     """The rival with what the partner changed of its parent."""
     return merge(state.candidates[state.parents[partner]], rival, state.candidates[partner])
+
+
+def _merged_before(partner: str, state: State) -> bool:
+    """Whether the incumbent with what the partner changed was scored before."""
+    return _merged(partner, state.candidates[state.incumbent], state).id in state.candidates
