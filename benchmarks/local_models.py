@@ -118,7 +118,7 @@ def table(runs: Iterable[Run]) -> str:
 
 
 def run(name: str, arm: str, seed: int, folder: Path, overrides: Sequence[str] = ()) -> Run:
-    """One arm on one task. Its search sees no test row; ours leaves its run directory in `folder`."""
+    """One arm on one task. Its search sees no test row; ours leave their run directories in `folder`."""
     config = load(TASKS[name], [*overrides, f"run.seed={seed}"])
     job = Job.from_config(config)
     if arm == "promptopt-self":
@@ -137,9 +137,10 @@ def run(name: str, arm: str, seed: int, folder: Path, overrides: Sequence[str] =
             reflection=reflection,
             reflection_args=reflector.args,
             calls=search_calls(job),
+            run_dir=run_dir(job, folder),
         )
         began = time.monotonic()
-        outcome = ours(job, task, folder) if arm in OURS else peers.ARMS[arm](task, seed)
+        outcome = ours(job, task) if arm in OURS else peers.ARMS[arm](task, seed)
         seconds = time.monotonic() - began
         spent = outcome.spent or peers.Spent(student.calls, reflection.calls, student.tokens + reflection.tokens)
         repeats = None if outcome.spent else student.repeats
@@ -157,11 +158,15 @@ def run(name: str, arm: str, seed: int, folder: Path, overrides: Sequence[str] =
     )
 
 
-def ours(job: Job, task: Task, folder: Path) -> Outcome:
-    """The job as `promptopt optimize` runs it, but without the sealed test, which all arms take outside."""
+def run_dir(job: Job, folder: Path) -> Path:
+    """A new place below `folder` for one run."""
     folder.mkdir(parents=True, exist_ok=True)
-    directory = Path(tempfile.mkdtemp(prefix=f"{job.name}-{job.run.seed}-", dir=folder)) / "run"
-    search = replace(job, split=replace(job.split, test=()), budget=Budget(rollouts=task.calls), directory=directory)
+    return Path(tempfile.mkdtemp(prefix=f"{job.name}-{job.run.seed}-", dir=folder)) / "run"
+
+
+def ours(job: Job, task: Task) -> Outcome:
+    """The job as `promptopt optimize` runs it, but without the sealed test, which all arms take outside."""
+    search = replace(job, split=replace(job.split, test=()), budget=Budget(rollouts=task.calls), directory=task.run_dir)
     result = optimize_job(search, Silent())
     program = cast(Prompt, job.program)
 

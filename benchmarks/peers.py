@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
-from tempfile import TemporaryDirectory
 from typing import Any, Literal, NamedTuple
 
 from counted import Model
@@ -56,6 +55,8 @@ class Task(NamedTuple):
     reflection_args: Mapping[str, Any]
     calls: int
     """Program runs that the search should take; DSPy's second asking comes on top."""
+    run_dir: Path
+    """A new folder, for a search that leaves something to look at."""
 
 
 class Spent(NamedTuple):
@@ -144,20 +145,19 @@ def dspy_gepa(task: Task, seed: int) -> Outcome:
 
 
 def promptopt_dspy(task: Task, seed: int) -> Outcome:
-    """`promptopt.DSPyOptimizer` on the same program, with the same metric; its run is thrown away."""
+    """`promptopt.DSPyOptimizer` on the same program, with the same metric."""
     import promptopt
 
     program = _program(task)
-    with TemporaryDirectory() as folder:
-        optimizer = promptopt.DSPyOptimizer(
-            metric=_metric(task, feedback=True),
-            reflection_lm=_lm(task.reflection, task.reflection_args),
-            budget=promptopt.Budget(rollouts=task.calls),
-            run_dir=Path(folder) / "run",
-            seed=seed,
-            concurrency=THREADS,
-        )
-        best = optimizer.compile(program, trainset=_examples(task, task.train), valset=_examples(task, task.val))
+    optimizer = promptopt.DSPyOptimizer(
+        metric=_metric(task, feedback=True),
+        reflection_lm=_lm(task.reflection, task.reflection_args),
+        budget=promptopt.Budget(rollouts=task.calls),
+        run_dir=task.run_dir,
+        seed=seed,
+        concurrency=THREADS,
+    )
+    best = optimizer.compile(program, trainset=_examples(task, task.train), valset=_examples(task, task.val))
     return _outcome(task, program, best)
 
 

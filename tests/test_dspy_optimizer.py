@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from dspy_world import KEY, lm_at, say
 from promptopt.cli import app
 from promptopt.dspy_optimizer import DSPyOptimizer
 from promptopt.errors import BaselineFailed, ConfigError, DataError
+from promptopt.job import from_objects
 from promptopt.testing.faulty import Body, FaultyServer, completion, used
 from world import draw, reflector, rows, student
 
@@ -370,6 +372,19 @@ def test_a_built_in_metric_compares_the_answer_and_not_the_reasoning(
     teleprompter = optimizer(server, modules, run_dir=tmp_path, budget={"rollouts": 30}, metric="exact_match")
     after: Any = teleprompter.compile(modules.typed(), trainset=examples(8, 0), valset=examples(8, 1000))
     assert after.promptopt.val["baseline"] > 0
+
+
+@pytest.mark.parametrize("kind", ["plain", "steps"])
+def test_labels_that_the_module_does_not_make_are_no_part_of_the_answer(
+    kind: str, server: FaultyServer, modules: Any
+) -> None:
+    given = [dspy.Example(**row, ticket=n).with_inputs("text") for n, row in enumerate(examples(16, 0))]
+    program = promptopt.DSPyModule(getattr(modules, kind)())
+    data = promptopt.Split.given(given[:8], given[8:])
+    job = from_objects(program, data, modules.metric, reflection=None, budget={"rollouts": 30}, strategy=None, run=None)
+    assert {(row["ticket"], row.expected) for row in job.split.train} == {(one.ticket, one.team) for one in given[:8]}
+    chosen = promptopt.Dataset.from_rows(map(dict, given), inputs="text", expected=["team", "ticket"])[0]
+    assert program.narrowed(replace(chosen, meta={**chosen.meta, "more": 1})).expected == chosen.expected
 
 
 def test_a_dspy_metric_works_with_optimize_too(server: FaultyServer, modules: Any, tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from promptopt.config.settings import BudgetSettings, DataSettings, RunSettings,
 from promptopt.core import overlap
 from promptopt.core.budget import Budget
 from promptopt.core.candidate import Candidate, Component, Demo
+from promptopt.core.example import Example
 from promptopt.core.search import Strategy
 from promptopt.core.selection import BYTES_A_TOKEN, prompt_tokens
 from promptopt.core.split import Split, digest, given, split
@@ -300,6 +301,9 @@ def from_objects(
     if not _caps(budget):
         raise ConfigError("budget needs at least one cap: rollouts, calls, tokens, usd or minutes", key="budget")
     _check_split(data)
+    narrowed: Callable[[Example], Example] | None = getattr(program, "narrowed", None)
+    if narrowed is not None:
+        data = replace(data, **{name: tuple(map(narrowed, part)) for name, part in data.parts.items()})
     said = {name: group(ModelSettings, settings, f"lms.{name}") for name, settings in (lms or {}).items()}
     known = _models(program, metric, reflection, said)
     texts = {component.name: [component.text, component.optimize] for component in program.components}

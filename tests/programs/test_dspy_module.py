@@ -15,6 +15,7 @@ from promptopt.core.example import Example
 from promptopt.errors import BudgetExhausted, ConfigError
 from promptopt.lm.message import CallFailed
 from promptopt.programs.dspy_module import DSPyModule
+from promptopt.programs.program import Unreadable
 from promptopt.testing.faulty import FaultyServer, hang, refuse, reply
 
 QUESTION = {"question": "What is 3 plus 4?"}
@@ -116,12 +117,12 @@ class TestWhatGoesWrong:
             program = DSPyModule(dspy.ChainOfThought("question -> answer: int"), lm=lm_at(server))
             async with sessions(program) as session:
                 one = session("row")
-                with pytest.raises(CallFailed) as caught:
+                with pytest.raises(Unreadable) as caught:
                     await program.run(Candidate({}), Example("row", QUESTION), one)
         assert server.calls == 2  # in sections, then as JSON
-        assert caught.value.failure.kind == "malformed"
-        assert "the reply of predict could not be read" in caught.value.failure.message
-        assert "I would say seven." in caught.value.failure.message
+        assert caught.value.reply == "I would say seven."
+        assert "The reply of predict could not be read" in caught.value.feedback
+        assert "I would say seven." in caught.value.feedback
         assert [turn.reply for turn in one.trace] == ["I would say seven."] * 2
         (unread,) = one.invocations
         assert (unread.slot, unread.output) == ("predict", "I would say seven.")

@@ -114,6 +114,27 @@ async def test_the_same_run_again_pays_for_nothing_and_a_changed_signature_is_no
     assert server.calls == paid
 
 
+async def test_a_prompt_whose_replies_cannot_be_read_is_wrong_and_can_be_mended(tmp_path: Path) -> None:
+    """Not missing: what makes replies readable is worth as much as what makes them right."""
+    answers = simulated()
+
+    async def behave(request: web.Request, body: Body) -> web.StreamResponse:
+        asked = json.dumps(body["messages"])
+        if body["model"] == "reflect" or RULE in asked or "answer" not in asked:
+            return await answers(request, body)
+        return web.json_response(completion("Let me think.", usage=used(10, 5)))
+
+    async with FaultyServer(behave) as server:
+        result = await asyncio.to_thread(run_it, server, tmp_path, Pipeline())
+        asked = "".join(str(body["messages"]) for body in server.bodies if body["model"] == "reflect")
+    assert "could not be read" in asked
+    assert "It was: Let me think." in asked
+    assert result.verdict == "PROMOTE"
+    assert result.test is not None
+    assert (result.test["baseline"], result.test["best"], result.test["missing"]) == (0.0, 1.0, 0)
+    assert not result.failures
+
+
 async def test_a_cap_on_calls_holds_whatever_the_adapters_ask(tmp_path: Path) -> None:
     async def behave(request: web.Request, body: Body) -> web.StreamResponse:
         if "JSON object" not in str(body["messages"][0]["content"]) and body["model"] != "reflect":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from briefs import TEXT, TRAIN, brief, seen
@@ -116,6 +117,12 @@ def test_contrast_shows_wanted_beside_given_grouped_by_confusion_most_frequent_f
     assert "row 2" in first
     assert "row 3" not in first
     assert "\nLine: c, not A: …\n" in first
+
+
+def test_contrast_compares_the_field_of_an_output_that_answers() -> None:
+    row = Example("e", {"text": "why"}, "c", meta={"label": "c", "day": 3})
+    output: Any = {"reasoning": "as I see it", "label": "a"}
+    assert "\nLine: c, not a: …\n" in request(Contrast(), brief(evidence=[seen(row, output, 0.0)]))
 
 
 def test_a_long_reply_does_not_name_a_line_to_complete() -> None:

@@ -49,7 +49,7 @@ async def hear(work: Distilling, runner_with: RunnerWith) -> Heard:
     lacking = [row for part in job.split.parts.values() for row in part if taught(row)]
     traced = await runner_with(Traced()).evaluate(job.baseline, lacking, step=0, split=TRACES)
     check_teacher(traced)
-    answers = {one.example_id: one for one in traced if one.failure is None}
+    answers = {one.example_id: one for one in traced if one.value}  # those that could be read
     told = {name: answered(rows, answers) for name, rows in job.split.parts.items()}
     job = replace(job, split=replace(job.split, **told))
     labelled = [row for row in work.job.split.train if not taught(row)]

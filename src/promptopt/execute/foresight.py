@@ -28,7 +28,8 @@ class Foresight:
         """A candidate on all sealed rows: worst cases as far as calls came near to theirs, or as its rollouts cost."""
         rows = self.job.split.test
         if not self.certain and (costs := self.ledger.costs(candidate.id)):
-            return as_before(costs, len(rows))
+            # The last call, too, is held at its worst before it leaves.
+            return as_before(costs, len(rows)) + self.ledger.worst_call(candidate.id)
         if candidate.id not in self._worst:
             self._worst[candidate.id] = spend_on(self.job, candidate, rows)
         return self.ledger.account.likely(self._worst[candidate.id])

@@ -16,7 +16,7 @@ from promptopt.core.budget import Spend
 from promptopt.core.candidate import Candidate
 from promptopt.core.edit import Proposal
 from promptopt.core.example import Example
-from promptopt.core.rollout import Failure, Rollout, printable
+from promptopt.core.rollout import Failure, Rollout, Score, printable
 from promptopt.core.search import Propose
 from promptopt.errors import BudgetExhausted, RunError
 from promptopt.execute.slots import Slots
@@ -25,7 +25,7 @@ from promptopt.lm.message import CallFailed, Purpose, Scope
 from promptopt.lm.session import Caller, Session
 from promptopt.lm.spec import LM
 from promptopt.metrics.metric import Metric
-from promptopt.programs.program import Program
+from promptopt.programs.program import Program, Unreadable
 from promptopt.reflect.proposer import Proposer
 from promptopt.store.ledger import Ledger
 
@@ -150,7 +150,7 @@ class Runner:
             self._work_begins()
             try:
                 rollout = await self._run(wanted)
-                if rollout.failure is None:
+                if rollout.failure is None and rollout.score is None:
                     rollout = await self._score(rollout, wanted)
                 ledger.record(wanted.key, rollout, step=wanted.step, split=wanted.split)
                 self._took.setdefault(wanted.candidate.id, []).append(rollout.seconds)
@@ -187,6 +187,8 @@ class Runner:
             rollout = replace(rollout, output=json.loads(printable(output)))
         except RunError:
             raise
+        except Unreadable as wrong:
+            rollout = replace(rollout, output=printable(wrong.reply), score=Score(0.0, wrong.feedback))
         except CallFailed as failed:
             rollout = replace(rollout, failure=failed.failure)
         except TimeoutError:

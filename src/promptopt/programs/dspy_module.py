@@ -108,6 +108,10 @@ class DSPyModule:
     def labelled(self, slot: str, example: Example) -> Demo | None:
         return parts.labelled(self._predictors[slot], example)
 
+    def narrowed(self, example: Example) -> Example:
+        """The row with what the module makes of it as its expected answer, where DSPy's labels say more than that."""
+        return parts.narrowed(self._predictors.values(), example)
+
     def preview(self, candidate: Candidate, example: Example) -> tuple[Message, ...] | None:
         return None
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import dspy
@@ -91,6 +91,18 @@ def labelled(predictor: dspy.Predict, example: Example) -> Demo | None:
     inputs = {name: jsonable(row[name]) for name in signature.input_fields if row.get(name) is not None}
     outputs = {name: jsonable(row[name]) for name in signature.output_fields if row.get(name) is not None}
     return Demo(example.id, inputs, json.dumps(outputs, ensure_ascii=False)) if inputs and outputs else None
+
+
+def narrowed(predictors: Iterable[dspy.Predict], example: Example) -> Example:
+    """A row of DSPy's with the labels that predictors make as its expected answer: others, such as ids, are beside it.
+
+    A row whose expected answer was chosen among its columns, or that has none of these labels, stays as it is.
+    """
+    made = {name for predictor in predictors for name in predictor.signature.output_fields}
+    answers = {name: value for name, value in example.meta.items() if name in made}
+    if not answers or example.expected != example.meta:
+        return example
+    return replace(example, expected=next(iter(answers.values())) if len(answers) == 1 else answers)
 
 
 def tool_texts(module: dspy.Module) -> list[ToolText]:

@@ -16,12 +16,13 @@ from dspy.utils.callback import BaseCallback
 from dspy.utils.exceptions import AdapterParseError
 from pydantic_core import to_jsonable_python
 
-from promptopt.core.rollout import Failure, Invocation, printable
+from promptopt.core.rollout import Invocation, printable
 from promptopt.errors import PromptoptError
 from promptopt.lm.dspy_lm import is_ours
 from promptopt.lm.failures import mask
 from promptopt.lm.message import CallFailed
 from promptopt.lm.session import Session
+from promptopt.programs.program import Unreadable
 
 _TAG = "_promptopt_slot"
 MOST_SHOWN = 500
@@ -101,15 +102,14 @@ def call_error(error: BaseException | None) -> CallFailed | PromptoptError | Non
     return None
 
 
-def unreadable(error: AdapterParseError, session: Session) -> CallFailed:
-    """A reply that no adapter could read is missing data, and its text is what reflection learns from."""
+def unreadable(error: AdapterParseError, session: Session) -> Unreadable:
+    """A reply that no adapter could read, with its text in what reflection learns from it."""
     last = session.invocations[-1] if session.invocations else None
     whose = f" of {last.slot}" if last and last.fault else ""
     raw = session.trace[-1].reply if session.trace else error.lm_response
     said = raw if len(raw) <= MOST_SHOWN else f"{raw[:MOST_SHOWN]} [… {len(raw) - MOST_SHOWN} more characters]"
     cut = " It was cut off by max_tokens." if session.trace and session.trace[-1].finish_reason == "length" else ""
-    why = f"the reply{whose} could not be read: {_fault(error)}{cut} It was: {said}"
-    return CallFailed(Failure("malformed", mask(why)))
+    return Unreadable(raw, mask(f"The reply{whose} could not be read: {_fault(error)}{cut} It was: {said}"))
 
 
 def jsonable(value: Any) -> Any:

@@ -57,8 +57,19 @@ class Program(Protocol):
         ...
 
     async def run(self, candidate: Candidate, example: Example, lm: Session) -> Any:
-        """One rollout's output, a value that JSON can hold. Raises CallFailed, or any error of the user's own code."""
+        """One rollout's output, a value that JSON can hold.
+
+        Raises Unreadable, CallFailed, or any error of the user's own code.
+        """
         ...
+
+
+class Unreadable(Exception):
+    """A reply that its program cannot read, which is a wrong answer: it scores 0, and no metric is asked."""
+
+    def __init__(self, reply: str, feedback: str) -> None:
+        self.reply, self.feedback = reply, feedback
+        super().__init__(feedback)
 
 
 def retrieves(program: Program) -> bool:

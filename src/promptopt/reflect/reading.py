@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from promptopt.core.edit import Brief
 from promptopt.core.example import text_of
+from promptopt.metrics.answer_text import answered
 from promptopt.programs.prompt import placeholders
 from promptopt.reflect.copying import COPIED, copies_a_row, holds_any, names_of_rows
 from promptopt.reflect.operator import Refused
@@ -92,7 +93,9 @@ def _check_is_an_instruction(text: str, brief: Brief) -> None:
         raise Refused("small talk", "write the instruction itself; it is read by a program, not by a person")
     if _is_data(text) and not _is_data(known):
         raise Refused("data in place of a text", "write the instruction as plain text, not as JSON")
-    answers = {bare(value) for row in brief.evidence for value in (row.example.expected, row.rollout.output)}
+    answers = {
+        bare(value) for row in brief.evidence for value in (row.example.expected, answered(row.example, row.rollout))
+    }
     if all(bare(line) in answers for line in text.split("\n") if line.strip()):
         raise Refused("answered an example", "do not answer the examples; write the instruction for answering them")
 

@@ -298,6 +298,15 @@ class Ledger:
         )
         return [Spend(1, calls, 0, tokens_in, tokens_out, Decimal(usd)) for calls, tokens_in, tokens_out, usd in rows]
 
+    def worst_call(self, candidate: str) -> Spend:
+        """The most that one of a candidate's calls was held at before it left; the figures may be of several calls."""
+        row = self._db.execute(
+            "SELECT coalesce(max(worst_in), 0), coalesce(max(worst_out), 0), coalesce(max(CAST(worst_usd AS REAL)), 0) "
+            "FROM calls WHERE candidate = ?",
+            (candidate,),
+        ).fetchone()
+        return Spend(tokens_in=row[0], tokens_out=row[1], usd=Decimal(str(row[2])))
+
     def tries_per_answer(self) -> float:
         """How many calls it took to get an answer, on average; 1.0 before the first."""
         states = dict(self._db.execute("SELECT state, count(*) FROM calls GROUP BY state").fetchall())

@@ -46,7 +46,7 @@ class Hypotheses(Racer):
 
     def step(self, number: int, state: State) -> Steps:
         if self._at_goal(state):
-            return self._complete(number, state.incumbent, state)
+            return self.complete_incumbent(number)
         asked, stated = _latest(state)
         place = number - asked - 1
         return self._check(number, *stated[place], state) if place < len(stated) else self._ask(number, state)

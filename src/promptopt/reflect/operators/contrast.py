@@ -8,6 +8,7 @@ from random import Random
 
 from promptopt.core.edit import Brief, Edit, Evidence, one_line
 from promptopt.core.example import Example, text_of
+from promptopt.metrics.answer_text import answered
 from promptopt.reflect.added_lines import additions, schema
 from promptopt.reflect.evidence import feedback, plain, wrong
 from promptopt.reflect.operator import Question, Refused
@@ -75,13 +76,18 @@ def _confusions(evidence: Sequence[Evidence]) -> list[list[Evidence]]:
     groups: defaultdict[tuple[str, str], list[Evidence]] = defaultdict(list)
     for row in wrong(evidence):
         if row.example.expected is not None and row.rollout.output is not None:
-            groups[text_of(row.example.expected), text_of(row.rollout.output)].append(row)
+            groups[_replies(row)].append(row)
     return sorted(groups.values(), key=len, reverse=True)[:MOST_CONFUSIONS]
+
+
+def _replies(row: Evidence) -> tuple[str, str]:
+    """The wanted reply and the given one; of an output with several fields, the one that answers."""
+    return text_of(row.example.expected), text_of(answered(row.example, row.rollout))
 
 
 def _pair(rows: Sequence[Evidence], brief: Brief, rng: Random) -> str:
     """One confusion, with inputs that want the one reply and, where there is one, an input that wants the other."""
-    wanted, given = text_of(rows[0].example.expected), text_of(rows[0].rollout.output)
+    wanted, given = _replies(rows[0])
     others = [row for row in brief.train if row.expected is not None and plain(row.expected) == plain(given)]
     lines = [f"Wanted: {short(wanted, GLANCE)}", f"Given: {short(given, GLANCE)}"]
     for row in rows[: INPUTS - bool(others)]:
