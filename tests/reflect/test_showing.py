@@ -104,6 +104,12 @@ def test_data_cannot_end_the_fence_it_stands_in_nor_be_read_as_a_template(row: s
         assert content.count("current {text}") == 1
 
 
+def test_an_output_of_several_fields_is_shown_by_name() -> None:
+    output: Any = {"reasoning": "a sum", "answer": 7}
+    content = request(FullRewrite(), brief(evidence=[seen(Example("e", {"text": "why"}), output, 0.0)]))
+    assert "text: why\nReply:\nreasoning: a sum\nanswer: 7\n" in content
+
+
 def test_contrast_shows_wanted_beside_given_grouped_by_confusion_most_frequent_first() -> None:
     confusions = [("b", "a"), ("c", "A "), ("c", "A "), ("c", "A ")]
     evidence = [

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from promptopt.core.candidate import Component
 from promptopt.core.edit import Brief, Evidence
@@ -80,8 +81,11 @@ def short(text: str, limit: int = SHOWN) -> str:
 def _row(number: int, row: Evidence, component: Component) -> str:
     rollout, score = row.rollout, row.rollout.score
     head = "could not be scored" if score is None else f"score {score.value:.2f} of 1"
-    parts = [f"{name}: {short(text_of(value))}" for name, value in row.example.inputs.items()]
-    parts.append(f"Reply: {short(text_of(rollout.output)) if rollout.output is not None else '(none)'}")
+    parts, output = _fields(row.example.inputs), cast(object, rollout.output)
+    if isinstance(output, Mapping):
+        parts += ["Reply:", *_fields(cast("Mapping[str, Any]", output))]
+    else:
+        parts.append(f"Reply: {short(text_of(output)) if output is not None else '(none)'}")
     if said := feedback(row, component):
         parts.append(f"Feedback: {short(said)}")
     if rollout.failure is not None:
@@ -89,6 +93,11 @@ def _row(number: int, row: Evidence, component: Component) -> str:
     if score is not None and score.parts:
         parts.append("Sub-scores: " + ", ".join(f"{name} {value:.2f}" for name, value in score.parts.items()))
     return f"Example {number} ({head})\n{fenced(chr(10).join(parts))}"
+
+
+def _fields(named: Mapping[str, Any]) -> list[str]:
+    """Values under their names, as text: shown data, a weak model answers with data."""
+    return [f"{name}: {short(text_of(value))}" for name, value in named.items()]
 
 
 def _rejected(edits: Mapping[str, str]) -> str:
