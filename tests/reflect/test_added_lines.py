@@ -43,6 +43,9 @@ def test_a_rule_may_come_as_a_plain_text() -> None:
     assert AddRules().read('{"why": "x", "rules": ["be kind"]}', brief()) == lines("- be kind")
 
 
+REJECTED = {AddLines("system", ("- be bold",)).note: "mends none of 6 rows"}
+
+
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
@@ -64,11 +67,12 @@ def test_a_rule_may_come_as_a_plain_text() -> None:
         (answer("billing: it asks about something that was already bought"), "repeated the request"),
         (answer("card: it asks about something that was already sent"), "repeated the request"),
         (answer("Sales are closed at night"), "repeated the request"),
+        (answer("be brave (mends none of 6 rows)"), "repeated the request"),
     ],
 )
 def test_rules_that_cannot_stand_are_refused_by_their_reason(said: str, reason: str) -> None:
     with pytest.raises(Refused) as refused:
-        AddRules().read(said, brief("Name {text}.\n- be nice", rejected={lines("- be bold").note: "-0.1 on val"}))
+        AddRules().read(said, brief("Name {text}.\n- be nice", rejected=REJECTED))
     assert refused.value.reason == reason
 
 

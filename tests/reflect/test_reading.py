@@ -80,13 +80,15 @@ def test_a_text_with_fences_of_its_own_reaches_from_the_first_fence_to_the_last(
         (fence("{text}\nPlease provide a query, and I will classify it."), "small talk"),
         (fence("Name it: {text}\nExample 1 (score 0.00 of 1)\nReply: x"), "copied a row"),
         (fence("Name it: {text}\nIf you have any further questions, let me know."), "small talk"),
+        (fence("Name the intent of {text} (behind by 0.50 after 8 rows)."), "repeated the request"),
         (fence("label0"), "answered an example"),
         (fence("1. label0\n2. top_up"), "answered an example"),
     ],
 )
 def test_an_answer_that_cannot_stand_is_refused_by_its_reason(answer: str, why: str) -> None:
     row = Example("r0", {"text": SAYING}, "label0")
-    assert reason(answer, evidence=[seen(row, "Top_up.", 0.0)]) == why
+    rejected = {"rewrite system: Name it.": "behind by 0.50 after 8 rows"}
+    assert reason(answer, evidence=[seen(row, "Top_up.", 0.0)], rejected=rejected) == why
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,15 @@ from typing import Any, cast
 
 from promptopt.core.edit import AddLines, Brief
 from promptopt.programs.prompt import placeholders
-from promptopt.reflect.copying import COPIED, copies_a_row, holds_any, names_of_rows, repeats
+from promptopt.reflect.copying import (
+    COPIED,
+    REPEATED,
+    copies_a_row,
+    echoes_a_race,
+    holds_any,
+    names_of_rows,
+    repeats,
+)
 from promptopt.reflect.evidence import plain
 from promptopt.reflect.operator import Refused
 from promptopt.reflect.reading import json_object
@@ -18,8 +26,6 @@ from promptopt.reflect.sample import Sample
 
 LONGEST_LINE = 240
 """Characters of one line."""
-REPEATED = "repeated the request"
-"""Why an echo of the request, or of the sample in it, is refused."""
 LONGEST_REPLY = 80
 """Characters in which it is said which reply a rule is about."""
 
@@ -60,6 +66,7 @@ def sifted(rules: Sequence[str], brief: Brief, template: str, sample: Sample) ->
         (lambda line: _breaks_off(line, brief), "broke off", "a rule is a whole sentence"),
         (lambda line: repeats(line, f"{template}{sample}"), REPEATED, "the example shows only the form of an answer"),
         (lambda line: sample.leaks(line, brief), REPEATED, "the example is about another program"),
+        (lambda line: echoes_a_race(line, brief), REPEATED, "why an edit did not help is no part of a rule"),
         (lambda line: copies_a_row(line, brief), COPIED, "do not copy examples; state what holds for all of them"),
         (lambda line: holds_any(line, names), COPIED, "a rule about one example helps with no other"),
         (lambda line: line in brief.component.text, "unchanged", "the text has these rules already"),

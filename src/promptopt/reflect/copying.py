@@ -24,6 +24,8 @@ IDENTIFIER = re.compile(r"\b(?=\w*\d)\w{4,}\b")
 """A word that can name one row, such as an order number."""
 COPIED = "copied a row"
 """Why a text with either fault is refused."""
+REPEATED = "repeated the request"
+"""Why an echo of the request, or of the sample in it, is refused."""
 
 
 def copies_a_row(text: str, brief: Brief) -> bool:
@@ -55,6 +57,11 @@ def repeats(text: str, template: str) -> bool:
     words = words_of(text)
     length = min(REPEATED_WORDS, len(words))
     return bool(_runs(words, length) & _runs(words_of(template), length))
+
+
+def echoes_a_race(text: str, brief: Brief) -> bool:
+    """Whether `text` repeats why an earlier edit did not help, which a weak model takes for a part of the edit."""
+    return any(why and why in text for why in brief.rejected.values())
 
 
 def names_of_rows(brief: Brief) -> set[str]:

@@ -10,7 +10,7 @@ from promptopt.core.edit import Brief
 from promptopt.core.example import text_of
 from promptopt.metrics.answer_text import answered
 from promptopt.programs.prompt import placeholders
-from promptopt.reflect.copying import COPIED, copies_a_row, holds_any, names_of_rows
+from promptopt.reflect.copying import COPIED, REPEATED, copies_a_row, echoes_a_race, holds_any, names_of_rows
 from promptopt.reflect.operator import Refused
 from promptopt.reflect.showing import MARK, ROW
 
@@ -93,6 +93,8 @@ def _check_is_an_instruction(text: str, brief: Brief) -> None:
         raise Refused("small talk", "write the instruction itself; it is read by a program, not by a person")
     if _is_data(text) and not _is_data(known):
         raise Refused("data in place of a text", "write the instruction as plain text, not as JSON")
+    if echoes_a_race(text, brief):
+        raise Refused(REPEATED, "why an edit did not help is no part of the text")
     answers = {
         bare(value) for row in brief.evidence for value in (row.example.expected, answered(row.example, row.rollout))
     }
