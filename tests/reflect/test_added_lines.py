@@ -68,6 +68,7 @@ REJECTED = {AddLines("system", ("- be bold",)).note: "mends none of 6 rows"}
         (answer("card: it asks about something that was already sent"), "repeated the request"),
         (answer("Sales are closed at night"), "repeated the request"),
         (answer("be brave (mends none of 6 rows)"), "repeated the request"),
+        (answer("be brave / - be bold"), "repeated the request"),
     ],
 )
 def test_rules_that_cannot_stand_are_refused_by_their_reason(said: str, reason: str) -> None:

@@ -14,6 +14,9 @@ from promptopt.core.example import Example, text_of
 from promptopt.core.merge import merge_text
 from promptopt.core.rollout import Rollout
 
+BETWEEN_LINES = " / "
+"""Between the lines of an edit where it is told in one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
@@ -48,7 +51,7 @@ class AddLines:
 
     @property
     def note(self) -> str:
-        return f"add to {self.component}: {one_line(' / '.join(self.lines))}"
+        return f"add to {self.component}: {one_line(BETWEEN_LINES.join(self.lines))}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 
-from promptopt.core.edit import Brief
+from promptopt.core.edit import BETWEEN_LINES, Brief
 from promptopt.core.example import Example, text_of
 from promptopt.reflect.evidence import feedback
 
@@ -60,8 +60,8 @@ def repeats(text: str, template: str) -> bool:
 
 
 def echoes_a_race(text: str, brief: Brief) -> bool:
-    """Whether `text` repeats why an earlier edit did not help, which a weak model takes for a part of the edit."""
-    return any(why and why in text for why in brief.rejected.values())
+    """Whether `text` repeats how an earlier edit is told, or why it did not help: a weak model takes both for rules."""
+    return f"{BETWEEN_LINES}- " in text or any(why and why in text for why in brief.rejected.values())
 
 
 def names_of_rows(brief: Brief) -> set[str]:
