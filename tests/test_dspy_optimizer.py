@@ -269,7 +269,7 @@ def test_demos_alone_may_be_searched(server: FaultyServer, modules: Any, tmp_pat
 def test_without_a_testset_the_champion_of_val_is_returned_unproved(
     server: FaultyServer, modules: Any, tmp_path: Path
 ) -> None:
-    after: Any = optimizer(server, modules, run_dir=tmp_path).compile(
+    after: Any = optimizer(server, modules, run_dir=tmp_path, budget={"rollouts": 160}).compile(
         modules.plain(), trainset=examples(16, 0), valset=examples(16, 1000)
     )
     assert after.promptopt.verdict == "INCONCLUSIVE"
