@@ -132,6 +132,14 @@ def test_an_echo_as_json_is_no_instruction_unless_the_text_was_json_before() -> 
     assert rewritten(fence(echo), text='{"task": "{text}"}') == echo
 
 
+@pytest.mark.parametrize("told", ["{text} / - be brief", "{text} mends none of 6 rows"])
+def test_how_an_earlier_edit_was_told_is_no_text_unless_it_stood_there_before(told: str) -> None:
+    rejected = {"Be brief.": "mends none of 6 rows"}
+    assert reason(fence(told), rejected=rejected) == "repeated the request"
+    new = f"{told}\nAnswer in one word."
+    assert rewritten(fence(new), text=told, rejected=rejected) == new
+
+
 @given(st.text("ab 1.)-*_\n"))
 def test_an_answer_is_bared_of_numbering_and_wrapping(answer: str) -> None:
     assert bare(answer) == re.sub(r"^\W*(\d+[.):]\s*)?|\W+$", "", answer).casefold()

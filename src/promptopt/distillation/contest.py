@@ -150,11 +150,16 @@ class Contest:
         lane = self.ledger.lane(student.name, *(f"round {n}" for n in range(1, number + 2)))
         self.watch.said(f"{student.name}: searching with {rollouts:,} rollouts")
         foresight, account = Foresight(job, self.ledger), self.ledger.account
-        kept, asked = foresight.arm(standing.best), 1 + asked_again(self.heard.work)
+        asked = 1 + asked_again(self.heard.work)
+
+        def cost(candidate: Candidate) -> Spend:
+            return foresight.arm(candidate) + foresight.last_call(candidate)
+
+        kept = cost(standing.best)
 
         def dearer(best: Candidate) -> Spend:
             """How much more than is kept the sealed test of `best` can cost, in a cascade too."""
-            return dearest([foresight.arm(best) - kept, Spend()]).times(asked)
+            return dearest([cost(best) - kept, Spend()]).times(asked)
 
         optimization = Optimization(search, self.runner_with(self.heard.metric), lane, self.watch, share=dearer)
         try:

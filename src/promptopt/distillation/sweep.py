@@ -195,8 +195,10 @@ class Sweep:
     def _keep_for_the_test(self) -> None:
         settled = self._settled
         waiting = [one for one in self.work.students if one.name not in settled]
-        once, again = (Foresight(job, self.ledger).arm for job in (self.work.job, asking_again(self.work)))
-        self.ledger.account.kept = sealed_spend(self.work, waiting, teacher=not settled, arm=once, again=again)
+        once, again = (Foresight(job, self.ledger) for job in (self.work.job, asking_again(self.work)))
+        arms = sealed_spend(self.work, waiting, teacher=not settled, arm=once.arm, again=again.arm)
+        starts = (self.work.job.baseline, *(one.start for one in waiting))
+        self.ledger.account.kept = arms + again.last_call(*starts)
 
     async def _test(self, heard: Heard, contest: Contest, routed: str) -> tuple[int, Mapping[str, Arm]]:
         """The teacher, and each student before and after, on the sealed rows.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from promptopt.core.budget import Spend, as_before
 from promptopt.core.candidate import Candidate
 from promptopt.job import Job
-from promptopt.planning import foreseen, spend_on
+from promptopt.planning import dearest, foreseen, spend_on
 from promptopt.store.ledger import Ledger
 
 
@@ -28,12 +28,15 @@ class Foresight:
         """A candidate on all sealed rows: worst cases as far as calls came near to theirs, or as its rollouts cost."""
         rows = self.job.split.test
         if not self.certain and (costs := self.ledger.costs(candidate.id)):
-            # The last call, too, is held at its worst before it leaves.
-            return as_before(costs, len(rows)) + self.ledger.worst_call(candidate.id)
+            return as_before(costs, len(rows))
         if candidate.id not in self._worst:
             self._worst[candidate.id] = spend_on(self.job, candidate, rows)
         return self.ledger.account.likely(self._worst[candidate.id])
 
+    def last_call(self, *candidates: Candidate) -> Spend:
+        """A test's last call of these is held at its worst before it leaves: what that takes beside their arms."""
+        return Spend() if self.certain else dearest(self.ledger.worst_call(one.id) for one in candidates)
+
     def test(self, best: Candidate) -> Spend:
         """The baseline and `best` on all sealed rows."""
-        return self.arm(self.job.baseline) + self.arm(best)
+        return self.arm(self.job.baseline) + self.arm(best) + self.last_call(self.job.baseline, best)

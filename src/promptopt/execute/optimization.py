@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from promptopt.core.budget import ENOUGH_CALLS, SLACK, Spend
+from promptopt.core.budget import ENOUGH_CALLS, SLACK, Spend, as_before
 from promptopt.core.candidate import Candidate
 from promptopt.core.search import CAP, Search
 from promptopt.core.selection import champion
@@ -170,17 +170,18 @@ class Optimization:
     def _prospect(self) -> Spend | None:
         """What it takes to make the incumbent the champion and to test it; None when nothing is left to do for that.
 
-        Its remaining val rows are taken to cost what rollouts have cost so far: a finish that fails costs no verdict.
-        The rollouts themselves are kept by the search.
+        Its remaining val rows and the baseline's hardly cost more than theirs have so far. The rollouts themselves are
+        kept by the search.
         """
         state = self.search.state
-        known = state.val.get(state.incumbent, {})
-        left = [row for row in self.job.split.val if row.id not in known]
-        if self.search.finishing or not known or not left or state.incumbent == state.baseline:
+        known, rows = state.val.get(state.incumbent, {}), len(self.job.split.val)
+        if self.search.finishing or not known or len(known) == rows or state.incumbent == state.baseline:
             return None
-        spent = self.ledger.account.spent
-        finish = spent.times(math.ceil(SLACK * len(left))).over(max(1, spent.rollouts))
-        return self._share(state.candidates[state.incumbent]) + replace(finish, rollouts=0)
+        share = self._share(state.candidates[state.incumbent])
+        for arm in (state.incumbent, state.baseline):
+            if costs := self.ledger.costs(arm):
+                share += replace(as_before(costs, rows - len(state.val[arm])), rollouts=0)
+        return share
 
     def _with_failures(self, share: Spend) -> Spend:
         calls = math.ceil(share.calls * self.ledger.tries_per_answer())

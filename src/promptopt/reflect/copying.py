@@ -60,8 +60,12 @@ def repeats(text: str, template: str) -> bool:
 
 
 def echoes_a_race(text: str, brief: Brief) -> bool:
-    """Whether `text` repeats how an earlier edit is told, or why it did not help: a weak model takes both for rules."""
-    return f"{BETWEEN_LINES}- " in text or any(why and why in text for why in brief.rejected.values())
+    """Whether `text` repeats how an earlier edit is told, or why it did not help: a weak model takes both for rules.
+
+    What stands in the current text already is no echo.
+    """
+    told = (f"{BETWEEN_LINES}- ", *filter(None, brief.rejected.values()))
+    return any(words in text and words not in brief.component.text for words in told)
 
 
 def names_of_rows(brief: Brief) -> set[str]:
