@@ -179,6 +179,8 @@ def test_init_says_why_it_cannot_write(tmp_path: Path):
         ("  lm: local", "  components: {}\n  lm: local", "program.components is not a setting. There are lm, "),
         ("[system]", "system", "line 8: program.optimize must be a list, got 'system'"),
         ("temperature: 0", "api_key: sk-1", "program.lm_args must not set api_key; that is lms.MODEL.api_key_env"),
+        ("temperature: 0", "temperature: hot", "program.lm_args must set temperature to a number, not 'hot'"),
+        ("{name: reflective}", "{name: joint, settings: {temperature: [hot]}}", "must set temperature to a number"),
         ("  lm: local", "  prompt: x\n  lm: local", "line 4: program.prompt is not a setting."),
         ("expected: label", "expected: [label, 3]", "line 9: data.expected.1 must be text, got 3"),
         ("expected: label", "expected: 3", "line 9: data.expected must be text, a list or a mapping, got 3"),

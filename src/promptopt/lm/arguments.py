@@ -41,6 +41,8 @@ DECIDED = frozenset(
     }
 )
 """Arguments that would spend, wait or repeat behind the gateway's back, or that it sets itself."""
+NUMBERS = ("temperature", "top_p", "min_p", "frequency_penalty", "presence_penalty")
+"""Arguments that every provider takes as a number."""
 SECRET = re.compile(r"(^|_)(key|secret|password|token|credentials)(_|$)|headers$")
 """Names of arguments that hold secrets, which would reach the ledger."""
 
@@ -56,4 +58,6 @@ def fault(args: Mapping[str, Any]) -> str | None:
             return f"must not set {name}, which may hold a secret; name its variable as lms.MODEL.api_key_env"
         if name in ("max_tokens", "max_completion_tokens") and (type(value) is not int or value < 1):
             return f"must set {name} to a whole number above 0, not {value!r}"
+        if name in NUMBERS and value is not None and type(value) not in (int, float):
+            return f"must set {name} to a number, not {value!r}"
     return None
