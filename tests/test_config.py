@@ -13,6 +13,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from promptopt import LM, calibrate, distill, plan
 from promptopt.config import Config, changes, fingerprint, group, load, parse
 from promptopt.config.settings import StrategySettings
 from promptopt.errors import ConfigError
@@ -258,6 +259,13 @@ def test_a_file_that_is_no_config_is_refused_with_a_reason(write: Write, content
     path = write("")
     path.write_bytes(content)
     assert said in complaint(path)
+
+
+@pytest.mark.parametrize("ask", [plan, distill, calibrate])
+@pytest.mark.parametrize("given", [None, 3, LM("openai/small")])
+def test_what_is_no_config_is_refused(ask: Callable[[Any], object], given: object):
+    with pytest.raises(ConfigError, match=r"a config is needed: the path of its file or a \w*Config, got "):
+        ask(given)
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path):

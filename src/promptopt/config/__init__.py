@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 from pydantic import BaseModel, ValidationError
 
@@ -42,7 +42,11 @@ def load(path: str | Path, overrides: Sequence[str] = (), *, kind: type[FileSett
 
 def loaded(config: F | str | Path, kind: type[F]) -> F:
     """A config that may be given as the path of its file. Raises ConfigError."""
-    return load(config, kind=kind) if isinstance(config, str | Path) else config
+    if isinstance(config, str | Path):
+        return load(config, kind=kind)
+    if not isinstance(cast(object, config), kind):
+        raise ConfigError(f"a config is needed: the path of its file or a {kind.__name__}, got {plain(config)}")
+    return config
 
 
 def parse(document: Mapping[str, Any], source: str = "config", base: str | Path = ".") -> Config:

@@ -127,6 +127,6 @@ class DistillConfig(Config):
 
 def kind_of(config: Config | str | Path) -> type[Config]:
     """What a config is, or that in a file: DistillConfig where it names students. Raises ConfigError."""
-    if isinstance(config, Config):
-        return type(config)
-    return DistillConfig if "students" in read(Path(config)).values else Config
+    if isinstance(config, str | Path):
+        return DistillConfig if "students" in read(Path(config)).values else Config
+    return DistillConfig if isinstance(config, DistillConfig) else Config
