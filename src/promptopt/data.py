@@ -39,6 +39,8 @@ class Columns(TypedDict, total=False):
     """A column of unique ids. Without one, ids are made from the rows' content."""
     group: str | None
     """What rows have in common that must not be split: a session, a customer, a document."""
+    unanswered: bool
+    """Whether rows may lack the wanted answer, or leave it blank: it is None then."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -116,17 +118,24 @@ class _Roles:
     expected: str | Mapping[str, str] | None
     id: str | None
     group: str | None
+    unanswered: bool
     needed: tuple[str, ...]
 
     @staticmethod
-    def of(inputs: Names, expected: Names | None = None, id: str | None = None, group: str | None = None) -> _Roles:
+    def of(
+        inputs: Names,
+        expected: Names | None = None,
+        id: str | None = None,
+        group: str | None = None,
+        unanswered: bool = False,
+    ) -> _Roles:
         named = _by_name(inputs)
         answers = expected if expected is None or isinstance(expected, str) else _by_name(expected)
         if not named or answers == {}:
             raise DataError(f"{'expected' if named else 'inputs'} names no column")
-        wanted = answers.values() if isinstance(answers, Mapping) else (answers,)
+        wanted = () if unanswered else answers.values() if isinstance(answers, Mapping) else (answers,)
         needed = tuple(column for column in (*named.values(), *wanted, id, group) if column is not None)
-        return _Roles(named, answers, id, group, needed)
+        return _Roles(named, answers, id, group, unanswered, needed)
 
     def example(self, row: Row) -> Example:
         """The row as an example, with an empty id where no column gives one."""
@@ -139,9 +148,17 @@ class _Roles:
         )
 
     def _answer(self, row: Row) -> Any:
-        if isinstance(self.expected, Mapping):
-            return {name: row[column] for name, column in self.expected.items()}
-        return None if self.expected is None else row[self.expected]
+        if self.expected is None:
+            return None
+        if isinstance(self.expected, str):
+            answer = row.get(self.expected)
+            return None if self.unanswered and _blank(answer) else answer
+        answers = {name: row.get(column) for name, column in self.expected.items()}
+        return None if self.unanswered and all(map(_blank, answers.values())) else answers
+
+
+def _blank(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _read(path: str | Path, format: Format, columns: Columns) -> Dataset:

@@ -10,11 +10,14 @@ from pathlib import Path
 
 from promptopt.config.distill import DistillConfig, StudentSettings
 from promptopt.core.candidate import Candidate
+from promptopt.core.sealed import level_of
+from promptopt.core.split import inputs_digest
 from promptopt.errors import ConfigError, did_you_mean
 from promptopt.job import Job
 from promptopt.lm.pricing import check_model, priced, require_price
 from promptopt.metrics.build import build, judges_in, models_in
 from promptopt.metrics.metric import Metric
+from promptopt.store.run_dir import next_opening
 
 _SENTENCE = re.compile(r".+?(?:[.!?:](?=\s|$)|$)", re.DOTALL)
 _FORM = re.compile(r"\b(answer|repl(?:y|ies)|respond|output|return|format|json|only)\b", re.IGNORECASE)
@@ -46,6 +49,13 @@ class Distilling:
     """The stripped prompt that the teacher must beat."""
     confidence: Metric | None = None
     """The judge of a cascade that has one."""
+    opening: int = 1
+    """Which opening of the test rows this one's is; each is tested more strictly than the one before."""
+
+    @property
+    def level(self) -> float:
+        """The one-sided level at which all claims together are tested."""
+        return level_of(self.opening)
 
     @property
     def teacher(self) -> Student:
@@ -97,7 +107,8 @@ def _distilling(config: DistillConfig, job: Job) -> Distilling:
     keys = {"teacher", "students", "margin", "references", "weak", "repeats", "cascade"}
     identity = {**job.identity, "distill": config.model_dump(mode="json", include=keys)}
     job = replace(job, identity=identity)
-    return Distilling(config, job, students, weak(job, config.weak), _confidence(config, job))
+    opening = next_opening(job.directory, inputs_digest(job.split.test))
+    return Distilling(config, job, students, weak(job, config.weak), _confidence(config, job), opening)
 
 
 def _confidence(config: DistillConfig, job: Job) -> Metric | None:
@@ -149,7 +160,9 @@ def _stripped(text: str) -> str:
 
 
 def _candidate(student: StudentSettings, job: Job) -> Student:
-    start = replace(job.baseline, settings={"lm": student.lm, **student.lm_args})
+    own = job.program.lm.args if job.program.lm else {}
+    other = {name: value for name, value in student.lm_args.items() if value != own.get(name)}
+    start = replace(job.baseline, settings={"lm": student.lm, **other})
     return student_of(student.name, student.lm, start, job)
 
 

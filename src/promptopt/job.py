@@ -89,7 +89,7 @@ class Job:
         job = Job(
             name=config.name,
             program=program,
-            split=split_of(config.data, config.base),
+            split=split_of(config.data, config.base, config.unanswered),
             metric=metric,
             reflection=reflection,
             template=config.reflection.template if config.reflection else None,
@@ -153,18 +153,24 @@ class Job:
     @cached_property
     def operators(self) -> Mapping[str, tuple[Operator, OperatorPrior]]:
         """The operators that can propose for this job, with what is believed of each."""
-        uses: Sequence[str] = getattr(self.make_strategy, "uses", USUAL)
-        programs: Known = getattr(self.program, "operators", {})
-        named = operators_named(self.strategy.operators or uses, self.base, programs)
+        named = self.named_operators
         usable = {name: (operator, prior) for name, (operator, prior) in named.items() if self._can_use(prior)}
-        if self.template and "rewrite" in usable:
-            usable["rewrite"] = (FullRewrite(self.template), usable["rewrite"][1])
         if not usable and not self.strategy.settings:
             raise ConfigError(
                 "nothing can propose: give a reflection model, a program that takes demos, or other strategy.operators",
                 key="strategy.operators",
             )
         return usable
+
+    @cached_property
+    def named_operators(self) -> Mapping[str, tuple[Operator, OperatorPrior]]:
+        """Those and the others that it names: once a distillation's teacher has answered rows, more can be used."""
+        uses: Sequence[str] = getattr(self.make_strategy, "uses", USUAL)
+        programs: Known = getattr(self.program, "operators", {})
+        named = operators_named(self.strategy.operators or uses, self.base, programs)
+        if self.template and "rewrite" in named:
+            named["rewrite"] = (FullRewrite(self.template), named["rewrite"][1])
+        return named
 
     @cached_property
     def searched(self) -> Mapping[str, tuple[Any, ...]]:
@@ -360,9 +366,23 @@ def _caps(budget: Budget) -> dict[str, Any]:
     return {name: cap for name, cap in caps.items() if cap is not None}
 
 
-def split_of(data: DataSettings, base: Path) -> Split:
-    """The rows that a config's `data` names. Raises DataError for files that cannot be read or split."""
-    columns: Columns = {"inputs": data.inputs, "expected": data.expected, "id": data.id, "group": data.group}
+def columns_of(data: DataSettings, unanswered: bool) -> Columns:
+    """What the columns of these rows are for."""
+    return {
+        "inputs": data.inputs,
+        "expected": data.expected,
+        "id": data.id,
+        "group": data.group,
+        "unanswered": unanswered,
+    }
+
+
+def split_of(data: DataSettings, base: Path, unanswered: bool) -> Split:
+    """The rows that a config's `data` names, `unanswered` where they may lack the wanted answer.
+
+    Raises DataError for files that cannot be read or split.
+    """
+    columns = columns_of(data, unanswered)
     if data.path is not None and data.split is not None:
         rows = Dataset.read(base / data.path, **columns)
         sizes = data.split

@@ -102,8 +102,8 @@ def _previews(job: Job) -> bool:
     return job.program.preview(job.baseline, job.split.train[0]) is not None
 
 
-def uncounted(job: Job) -> Iterator[str]:
-    """What the figures leave out, as sentences."""
+def uncounted(job: Job, *others: str) -> Iterator[str]:
+    """What the figures leave out, as sentences; `others` are models that a distillation calls besides."""
     if asked := ", ".join(dict.fromkeys(lm.name for lm in unforeseen(job.metric))):
         yield (
             f"the metric asks {asked} as often as its own code likes: those calls are not in the figures, though every "
@@ -111,8 +111,9 @@ def uncounted(job: Job) -> Iterator[str]:
         )
     if job.program.lm and not _previews(job):
         yield "what the program calls is known when it runs: its tokens and dollars are not in the figures"
+    called = {name: job.settings_of(name) for name in (*(lm.name for lm in job.lms.values()), *others)}
     if unknown := ", ".join(
-        name for name in dict.fromkeys(lm.name for lm in job.lms.values()) if price(name, job.settings_of(name)) is None
+        name for name, said in called.items() if said.usd_per_hour is None and price(name, said) is None
     ):
         yield f"nobody says what {unknown} costs, so no dollars are counted for it: give lms.NAME.price"
 

@@ -55,7 +55,7 @@ async def runner_for(job: Job, ledger: Ledger, watch: Watch) -> AsyncGenerator[R
                 lm = job.reflection or LM("")
                 return Session(gateway, Scope("reflection", key, step), lm.name, lm.args)
 
-            operators = {name: operator for name, (operator, _) in job.operators.items()}
+            operators = {name: operator for name, (operator, _) in job.named_operators.items()}
             bench = Bench(job.program, job.metric, Proposer(operators, session), gateway, ledger)
             yield Runner(bench, concurrency=job.run.concurrency, timeout=job.run.rollout_timeout)
 

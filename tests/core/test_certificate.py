@@ -85,6 +85,13 @@ def test_rows_without_a_score_are_left_out_and_too_many_of_them_say_nothing() ->
     assert (made.outcome, made.missing) == ("INCONCLUSIVE", 60)
 
 
+def test_rows_that_the_student_did_not_answer_count_as_wrong() -> None:
+    silent = [Pair(f"m{number}", 1.0, None) for number in range(25)]
+    assert certified([*pairs(400, 0, 0), *silent]) == ["INCONCLUSIVE"]
+    assert certified([*pairs(400, 0, 0), *silent[:2]]) == ["NON-INFERIOR"]
+    assert certified([*pairs(400, 0, 0), *(Pair(one.example_id, None, 1.0) for one in silent)]) == ["NON-INFERIOR"]
+
+
 def test_rows_of_a_group_count_once() -> None:
     grouped = [Pair(one.example_id, one.baseline, one.best, f"g{n // 40}") for n, one in enumerate(pairs(400, 0, 0))]
     made = certify({"s": grouped}, 0.05, binary=True, sensitive=True)["s"]

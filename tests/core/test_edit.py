@@ -40,6 +40,12 @@ def test_adding_lines_twice_adds_them_once(candidate: Candidate, new: list[str])
     assert all(line.rstrip() in once.components["system"] for line in new)
 
 
+def test_a_line_is_new_unless_it_stands_there_whole() -> None:
+    candidate = Candidate({"p": "- Answer yes or no\nBe brief. Say so."})
+    after = AddLines("p", ("- Answer yes", "Be brief.", "- Answer yes or no")).apply(candidate)
+    assert after.components["p"] == "- Answer yes or no\nBe brief. Say so.\n- Answer yes"
+
+
 @given(candidates(), lines)
 def test_a_passage_is_removed_once_and_nothing_else_is(candidate: Candidate, passage: str) -> None:
     edit = RemoveText("system", passage)

@@ -242,10 +242,8 @@ def test_row_order_does_not_matter(rows, shuffler, binary):
 @given(rows, st.booleans())
 def test_swapping_the_arms_mirrors_the_result(rows, binary):
     pairs = [Pair(f"row-{i}", old, new, group) for i, (old, new, group) in enumerate(rows)]
-    ahead = judge_test(pairs, binary=binary, max_missing=1.0)
-    behind = judge_test(
-        [Pair(p.example_id, p.best, p.baseline, p.group) for p in pairs], binary=binary, max_missing=1.0
-    )
+    ahead = judge_test(pairs, binary=binary)
+    behind = judge_test([Pair(p.example_id, p.best, p.baseline, p.group) for p in pairs], binary=binary)
     assert behind.outcome == {"PROMOTE": "REJECT", "REJECT": "PROMOTE"}.get(ahead.outcome, "INCONCLUSIVE")
     if ahead.test is not None:
         assert behind.test.p == ahead.test.p
@@ -310,9 +308,7 @@ class TestErrorRates:
 
 class TestPlan:
     def test_a_later_opening_and_fewer_rows_show_only_larger_gains(self):
-        first = smallest_gain(150, binary=True)
-        assert smallest_gain(150, binary=True, opening=2) > first
-        assert smallest_gain(60, binary=True) > first
+        assert smallest_gain(60, binary=True) > smallest_gain(150, binary=True)
 
     def test_groups_are_what_counts_and_fewer_than_ten_show_nothing(self):
         assert smallest_gain(200, binary=True, groups=20) == smallest_gain(20, binary=False)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
+
 from promptopt.core.candidate import Candidate, Demo
 from promptopt.core.selection import champion, prompt_bytes
 from promptopt.core.state import State
 
 ROWS = [f"v{i}" for i in range(40)]
+
+
+def one(name: str) -> Candidate:
+    return Candidate({"p": name})
 
 
 def state(**val: list[float]) -> State:
@@ -26,6 +32,28 @@ def test_the_shortest_within_one_paired_standard_error_is_chosen() -> None:
     found = champion(state(base=base, long_and_best=best, brief=close), 40, "one_se")
     assert found.components["p"] == "brief"
     assert champion(state(base=base, long_and_best=best, brief=close), 40, "best").components["p"] == "long_and_best"
+
+
+@pytest.mark.parametrize("n", range(5, 100))
+def test_a_row_lost_and_none_won_is_not_within_one_error_however_many_rows_there_are(n: int) -> None:
+    known = State(
+        candidates={c.id: c for c in map(one, ("base", "long_and_best", "brief"))},
+        val={
+            one("base").id: dict.fromkeys(map(str, range(n)), 0.0),
+            one("long_and_best").id: dict.fromkeys(map(str, range(n)), 1.0),
+            one("brief").id: {str(row): float(row > 0) for row in range(n)},
+        },
+        baseline=one("base").id,
+        incumbent=one("base").id,
+    )
+    assert champion(known, n, "one_se").components["p"] == "long_and_best"
+
+
+def test_of_equally_short_ones_the_better_is_chosen() -> None:
+    base, best, close = [0.0] * 40, [1.0] * 39 + [0.0], [0.0] * 2 + [1.0] * 38
+    for names in (("aaaa", "bbbb"), ("bbbb", "aaaa")):
+        found = champion(state(**{"base": base, names[0]: best, names[1]: close}), 40, "one_se")
+        assert found.components["p"] == names[0]
 
 
 def test_only_complete_candidates_that_beat_the_baseline_are_chosen() -> None:

@@ -74,10 +74,7 @@ def test_present_demos_are_added_to_dropped_swapped_and_reordered() -> None:
     assert seen_moves == {"fresh", "add", "drop", "swap", "reorder"}
 
 
-def test_newcomers_are_rows_that_the_parent_gets_wrong_and_then_answers_shown_least() -> None:
-    failed = seen(TRAIN[8], "label0", 0.0)
-    adds = [e for e in moves(brief(demos=PRESENT, evidence=[failed])) if isinstance(e, ChangeDemos) and e.add]
-    assert all(edit.add[0].example_id == "r8" for edit in adds)
+def test_newcomers_are_rows_with_the_answers_shown_least() -> None:
     two_labels = tuple(demo for demo in PRESENT if demo.output != "label1")
     adds = [e for e in moves(brief(demos=two_labels)) if isinstance(e, ChangeDemos) and e.add]
     assert all(edit.add[0].output == "label1" for edit in adds)

@@ -48,6 +48,11 @@ def test_every_request_shows_the_current_text_whole_and_the_rejected_edits_with_
     assert "add to system: be nice (-0.120 on val)" in content
 
 
+def test_blank_lines_of_the_text_stay_as_they_are() -> None:
+    text = "Answer {text}.\n\n\n\nBe brief."
+    assert text in request(FullRewrite(), brief(text, evidence=[seen(TRAIN[0], "x", 0.0)]))
+
+
 def test_only_the_newest_rejected_edits_are_shown() -> None:
     content = messages("<rejected>", brief(rejected={f"note {i}": "" for i in range(20)}))[0]["content"]
     assert "note 19" in content

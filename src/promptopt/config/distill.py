@@ -21,6 +21,10 @@ def _different(students: list[StudentSettings]) -> list[StudentSettings]:
     return students
 
 
+UNANSWERED = ("teacher", "mixed")
+"""The references for which the teacher answers rows that have no answer."""
+
+
 class ModelChoice(Settings):
     """A model that the program may run on."""
 
@@ -82,7 +86,7 @@ class DistillConfig(Config):
     """Quality that may be lost, on the metric's scale; fixed before anything runs."""
     references: Literal["human", "teacher", "judge", "mixed"] = "human"
     """What counts as right: data.expected, the teacher's outputs, a judge's word, or people's where there is one."""
-    weak: str | None = None
+    weak: Text | None = None
     """The stripped prompt that the teacher must beat, or the test can tell nothing; null: its first sentences."""
     repeats: int = Field(default=1, ge=1, le=20)
     """How often the teacher answers each val row, to see how far it agrees with itself."""
@@ -98,6 +102,10 @@ class DistillConfig(Config):
     @property
     def requests_per_month(self) -> int | None:
         return self.traffic.requests_per_month if self.traffic else None
+
+    @property
+    def unanswered(self) -> bool:
+        return self.references in UNANSWERED
 
     def taught(self, row: Example) -> bool:
         """Whether the teacher's output is what counts as right on `row`."""

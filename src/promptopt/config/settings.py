@@ -382,6 +382,11 @@ class Config(FileSettings):
     strategy: StrategySettings = StrategySettings()
     budget: BudgetSettings
 
+    @property
+    def unanswered(self) -> bool:
+        """Whether rows may lack the wanted answer."""
+        return False
+
     @model_validator(mode="before")
     @classmethod
     def _scores_itself(cls, said: Any) -> Any:

@@ -60,10 +60,6 @@ class Spend:
         """This spend, `n` times."""
         return Spend(*(figure * n for figure in self.figures))
 
-    def over(self, n: int) -> Spend:
-        """An `n`-th of this spend, rounded up."""
-        return Spend(*(-(-figure // n) for figure in self.figures[:-1]), usd=self.usd / n)
-
 
 @dataclass(frozen=True, slots=True)
 class Budget:

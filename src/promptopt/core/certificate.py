@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from promptopt.core.guard import MIN_GROUPS
+from promptopt.core.guard import MAX_MISSING, MIN_GROUPS
 from promptopt.core.sealed import Pair, group_labels, level_of
 from promptopt.stats.clustered import group_means
 from promptopt.stats.multiple import holm
@@ -31,8 +31,6 @@ from promptopt.stats.noninferiority import (
 from promptopt.stats.paired import mcnemar_mid_p, sign_flip_p
 
 Outcome = Literal["NON-INFERIOR", "INFERIOR", "INCONCLUSIVE"]
-MAX_MISSING = 0.1
-"""Share of rows without both scores above which nothing is certified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ class Certificate:
     reason: str
     """A sentence."""
     p: float | None
-    """Of NON-INFERIOR, Holm-corrected."""
+    """Of NON-INFERIOR, Holm-corrected, rows that the student did not answer counted as wrong."""
     test: NonInferiority | None
     """None where no row has both scores."""
     missing: int
@@ -103,17 +101,25 @@ def certify(
 ) -> dict[str, Certificate]:
     """A certificate for each student, by name; in a pair `baseline` is the teacher's score and `best` the student's.
 
+    A row that the teacher answered and the student did not counts as wrong for NON-INFERIOR, for whoever asks gets no
+    answer there; for INFERIOR it is left out, as for the difference and its interval.
+
     `sensitive` says whether the assay holds. The k-th opening of the same rows is tested at 0.05 / 2ᵏ⁻¹. A student that
     no row could be compared on counts in the correction: it might be tested later.
     """
     level = level_of(opening)
     tests = {name: _test(pairs, margin, binary, level, seed) for name, pairs in students.items()}
-    held = holm([1.0 if test is None else test.p for test in tests.values()])
+    strict = [_test(_unanswered_wrong(pairs), margin, binary, level, seed) for pairs in students.values()]
+    held = holm([1.0 if test is None else test.p for test in strict])
     lost = holm([1.0 if test is None else test.p_inferior for test in tests.values()])
     return {
         name: _certificate(students[name], test, ps, level, sensitive, len(students))
         for (name, test), ps in zip(tests.items(), zip(held, lost, strict=True), strict=True)
     }
+
+
+def _unanswered_wrong(pairs: Sequence[Pair]) -> list[Pair]:
+    return [replace(pair, best=0.0) if pair.best is None and pair.baseline is not None else pair for pair in pairs]
 
 
 def _test(pairs: Sequence[Pair], margin: float, binary: bool, level: float, seed: int) -> NonInferiority | None:
@@ -156,6 +162,11 @@ def _certificate(
         return Certificate("NON-INFERIOR", why, p, test, missing, None)
     if p_inferior <= level:
         return Certificate("INFERIOR", f"It loses more than {test.margin:g} ({seen}).", p, test, missing, None)
+    if missing and test.p <= level / among:
+        why = (
+            f"Quality held within {test.margin:g} where it answered ({seen}), but not with {missing:,} others as wrong."
+        )
+        return Certificate("INCONCLUSIVE", why, p, test, missing, None)
     needed = _needed(test, level / among)
     more = f"about {needed:,} {units} would settle it" if needed else f"as many {units} as you like would not settle it"
     why = f"{test.n:,} {units} do not tell whether quality held within {test.margin:g} ({seen}); {more}."

@@ -45,7 +45,7 @@ class AddLines:
 
     def apply(self, candidate: Candidate) -> Candidate:
         text = candidate.components[self.component]
-        new = [line for said in self.lines if (line := said.rstrip()) and line not in text]
+        new = [line for said in self.lines if (line := said.rstrip()) and not holds(text, line)]
         lines = [*([text.rstrip()] if text.strip() else []), *new]
         return candidate.with_text(self.component, "\n".join(lines)) if new else candidate
 
@@ -204,6 +204,11 @@ class Proposal:
     """Tokens that the reflection model read and wrote for it."""
     asked: bool = False
     """Whether a reflection model was asked for it."""
+
+
+def holds(text: str, line: str) -> bool:
+    """Whether `line` stands in `text`, as a line of it or as whole sentences in one."""
+    return f"\n{line}\n" in f"\n{text}\n" or (line.endswith((".", "!", "?")) and line in text)
 
 
 def one_line(text: str, width: int = 160) -> str:

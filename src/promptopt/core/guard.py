@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from promptopt.core.sealed import ALPHA, Pair, PeopleScores, TestResult, level_of, measure
+from promptopt.core.sealed import ALPHA, Pair, PeopleScores, TestResult, measure
 from promptopt.stats.power import detectable_gain, detectable_gain_graded
 
 Outcome = Literal["PROMOTE", "REJECT", "INCONCLUSIVE"]
 
+MAX_MISSING = 0.1
+"""Share of the rows without both scores above which nothing is claimed."""
 MIN_GROUPS = 10
 """With fewer independent groups, an interval over groups cannot be trusted."""
 
@@ -43,13 +45,12 @@ def judge_test(
     binary: bool,
     opening: int = 1,
     seed: int = 0,
-    max_missing: float = 0.1,
     people: PeopleScores | None = None,
 ) -> Verdict:
     """The verdict on the sealed test's rows, whose order does not matter.
 
     `binary` is what the metric declares; it is believed only while every compared score is 0 or 1. Rows that share a
-    group are averaged first, a row without a group stands alone. More than `max_missing` of the rows without a score
+    group are averaged first, a row without a group stands alone. More than `MAX_MISSING` of the rows without a score
     in one arm, fewer than 10 groups, or no row at all is INCONCLUSIVE. With `people`, the scores are a judge's, and
     what people said on a random part of the rows corrects the difference.
 
@@ -66,7 +67,7 @@ def judge_test(
                 "Keep the current prompt, and see in the report why the rows failed.",
             ),
         )
-    objection = _objection(test, max_missing)
+    objection = _objection(test)
     outcome = "INCONCLUSIVE" if objection else _outcome(test)
     return Verdict(outcome, (_summary(test), *_caveats(test), objection or _conclusion(test, outcome)), test)
 
@@ -89,15 +90,15 @@ def untested(why: str) -> Verdict:
     return Verdict("INCONCLUSIVE", (f"{why}.", "Keep what you have; the test stays sealed."))
 
 
-def smallest_gain(rows: int, *, binary: bool, groups: int | None = None, opening: int = 1) -> float | None:
-    """The gain that a test of this size will show 4 times in 5, before any score is known; None if it shows nothing.
+def smallest_gain(rows: int, *, binary: bool, groups: int | None = None) -> float | None:
+    """The gain that a first test of this size will show 4 times in 5, before any score is known; None if it shows none.
 
     Assumes `power.DISCORDANCE` for binary scores and `power.SPREAD` for graded ones and for groups. `groups` is the
     number of groups among the rows; it matters only where rows share groups.
     """
     if groups is not None and groups < rows:
-        return detectable_gain_graded(groups, alpha=level_of(opening)) if groups >= MIN_GROUPS else None
-    return (detectable_gain if binary else detectable_gain_graded)(rows, alpha=level_of(opening))
+        return detectable_gain_graded(groups) if groups >= MIN_GROUPS else None
+    return (detectable_gain if binary else detectable_gain_graded)(rows)
 
 
 def _outcome(test: TestResult) -> Outcome:
@@ -107,12 +108,12 @@ def _outcome(test: TestResult) -> Outcome:
     return "PROMOTE" if lower > 0.0 else "REJECT"
 
 
-def _objection(test: TestResult, max_missing: float) -> str | None:
+def _objection(test: TestResult) -> str | None:
     """Why nothing may be claimed whatever the scores say, if so."""
     share = test.missing / (test.n + test.missing)
-    if share > max_missing:
+    if share > MAX_MISSING:
         return (
-            f"{100 * share:.0f} % of the rows lack a score, and at most {100 * max_missing:.0f} % may. "
+            f"{100 * share:.0f} % of the rows lack a score, and at most {100 * MAX_MISSING:.0f} % may. "
             "Keep the current prompt, and see in the report why those rows failed."
         )
     if test.groups is not None and test.groups < MIN_GROUPS:

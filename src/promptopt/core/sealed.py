@@ -66,7 +66,7 @@ class TestResult:
     """Compared rows."""
     baseline: float
     best: float
-    """Mean scores; with groups, means of the groups' means."""
+    """Mean scores; with groups, means of the groups' means, unless people's labels correct the difference."""
     diff: float
     ci: tuple[float, float]
     """Interval of the difference at level 1 - alpha."""
@@ -80,7 +80,8 @@ class TestResult:
     groups: int | None
     """Compared groups; None when all rows are independent."""
     worst_case: tuple[float, float] | None
-    """Bounds of the difference whatever the missing scores would have been; None when none is missing."""
+    """Bounds of the difference whatever the missing scores would have been; None when none is missing, and where
+    people's labels correct it."""
     binary: bool
     """Whether rows were counted as right or wrong, rather than graded."""
     differing: int
@@ -169,7 +170,7 @@ def measure(
         alpha=alpha,
         opening=opening,
         groups=found.groups,
-        worst_case=_worst_case(pairs, groups) if len(rows) < len(pairs) else None,
+        worst_case=_worst_case(pairs, groups) if len(rows) < len(pairs) and people is None else None,
         binary=binary,
         differing=found.differing,
         labelled=found.labelled,

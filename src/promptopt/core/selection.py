@@ -13,6 +13,8 @@ from promptopt.core.state import State
 
 BYTES_A_TOKEN = 4
 """What a token is taken for where a length must not depend on the model."""
+ROUNDING = 1e-9
+"""A row lost and none won is one standard error exactly, and not within it; floats come out on either side."""
 Rule = Literal["one_se", "best"]
 
 
@@ -64,7 +66,7 @@ def champion(state: State, n_val: int, rule: Rule, barred: Collection[str] = ())
     if rule == "best":
         return state.candidates[best]
     close = [name for name in ahead if _within_one_error(ahead[best], ahead[name])]
-    return state.candidates[min(close, key=lambda name: rank(name)[1:] + rank(name)[:1])]
+    return state.candidates[min(close, key=lambda name: (rank(name)[1], rank(name)))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,4 +104,4 @@ def front(state: State, n_val: int) -> tuple[Offer, ...]:
 
 def _within_one_error(best: Mapping[str, float | None], other: Mapping[str, float | None]) -> bool:
     lost = gaps(best, other)
-    return sum(lost) <= standard_error(lost) * len(lost)
+    return sum(lost) <= max(0.0, standard_error(lost) * len(lost) - ROUNDING)

@@ -113,8 +113,7 @@ def given(
     inputs = [row.inputs_digest for row in rows]
     warnings = [*_overlaps(overlap.near(parts), names, "nearly equal"), *_contradictions(rows, inputs)]
     in_train, in_val, in_test = map(_shuffled, _with_distinct_ids(parts))
-    unused = len(rows) - len(in_train) - len(in_val) - len(in_test)
-    return Split(in_train, in_val, in_test, len(rows) - len(set(inputs)), tuple(warnings), unused)
+    return Split(in_train, in_val, in_test, len(rows) - len(set(inputs)), tuple(warnings))
 
 
 def _hash(text: str) -> str:

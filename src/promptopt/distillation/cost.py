@@ -29,7 +29,8 @@ class Cost:
     """Tokens of one request on average, tries that failed included."""
     latency_p50: float
     latency_p95: float
-    """Milliseconds of a request from its first call to its last answer, with as many side by side as the run had."""
+    """Milliseconds of a request from its first call to its last answer, or until it was given up for lateness, with as
+    many side by side as the run had."""
 
 
 def cost_of(
@@ -45,9 +46,10 @@ def cost_of(
 
     A machine of one's own costs by the hour, a request its share of that. None where no rollout has an answer.
     """
-    seconds = [round(rollout.seconds, 3) for rollout in rollouts if rollout.failure is None]  # as the ledger keeps it
-    if not seconds:
+    if all(rollout.failure for rollout in rollouts):
         return None
+    waited = (one for one in rollouts if one.failure is None or one.failure.kind == "timeout")
+    seconds = [round(one.seconds, 3) for one in waited]  # as the ledger keeps it
     n, dollars = len(rollouts), float(spent.usd) if priced else None
     if usd_per_hour is not None:
         dollars = float(usd_per_hour) * busy / 3600 if busy else None
@@ -82,9 +84,11 @@ def factor(teacher: Cost | None, student: Cost | None) -> float | None:
     return teacher.usd_per_1000 / student.usd_per_1000
 
 
-def requests_to_pay(teacher: Cost | None, student: Cost | None, spent: Decimal) -> int | None:
+def requests_to_pay(teacher: Cost | None, student: Cost | None, spent: Decimal | None) -> int | None:
     """Requests after which the switch has paid for what it took to find; None where nobody knows that it saves."""
-    if teacher is None or student is None or teacher.usd_per_1000 is None or student.usd_per_1000 is None:
+    if spent is None or teacher is None or student is None:
+        return None
+    if teacher.usd_per_1000 is None or student.usd_per_1000 is None:
         return None
     saved = (teacher.usd_per_1000 - student.usd_per_1000) / REQUESTS
     return None if saved <= 0 else int(-(-float(spent) // saved))

@@ -27,7 +27,6 @@ from promptopt.lm.failures import refuses_logprobs
 from promptopt.lm.session import Session
 from promptopt.metrics.answer_text import WAYS, as_text, normalise
 from promptopt.metrics.metric import Metric
-from promptopt.stats.noninferiority import LEVEL
 
 CASCADE = ""
 """Its name among the students, which none of them can have."""
@@ -189,7 +188,7 @@ async def _hopes(
 
 def _fitted(heard: Heard, student: Student, cost: float, rows: Sequence[Routed]) -> Planned:
     work = heard.work
-    level = LEVEL / (len(work.students) + 1)
+    level = work.level / (len(work.students) + 1)
     found = fit(rows, work.config.margin, student_cost=cost, test_rows=len(work.job.split.test), level=level)
     if found is None:
         return Planned(

@@ -14,6 +14,7 @@ from promptopt.core.budget import Spend
 from promptopt.core.candidate import Candidate
 from promptopt.core.cascade import Threshold
 from promptopt.core.certificate import Assay, Certificate
+from promptopt.core.sealed import level_of
 from promptopt.core.slices import Slice
 from promptopt.distillation.cost import Cost
 from promptopt.report.distilled import Distilled
@@ -50,12 +51,14 @@ class Moved:
     candidate: Candidate
     before: float | None
     after: float | None
+    margin: float
     certificate: Certificate
     cost: Cost | None
     cost_factor: float | None
     """How many times dearer the teacher is."""
     pays_after: int | None
-    """Requests after which the switch has paid for the distillation; None where it saves nothing that is known."""
+    """Requests after which the switch has paid for the distillation; None where it saves nothing that is known, or
+    where a model costs by the hour, for the hours of the search are not told apart."""
     too_slow: bool
     note: str
     """Why it was not searched further, where that is so."""
@@ -89,7 +92,7 @@ class Moved:
             "after": self.after,
             "diff": test.diff if test else None,
             "ci": list(test.ci) if test else None,
-            "margin": test.margin if test else None,
+            "margin": self.margin,
             "p": self.certificate.p,
             "n": test.n if test else 0,
             "missing": self.certificate.missing,
@@ -192,6 +195,8 @@ class Distillation:
     recommendation: Recommendation | None
     remarks: tuple[str, ...]
     """What a reader must know besides, in sentences."""
+    opening: int
+    """Which opening of the test rows this was."""
     unserved: tuple[str, ...]
     """Students whose endpoint died: the same command goes on with them."""
     spent: Spend
@@ -220,6 +225,8 @@ class Distillation:
             if chosen
             else None,
             "remarks": list(self.remarks),
+            "opening": self.opening,
+            "level": level_of(self.opening),
             "spent": spent_json(self.spent, self.seconds),
             "stop_reason": self.stop_reason,
             "seed": self.seed,

@@ -13,12 +13,12 @@ from promptopt.core.budget import Spend
 from promptopt.core.candidate import Candidate
 from promptopt.core.example import Example
 from promptopt.core.guard import MIN_GROUPS
+from promptopt.core.sealed import level_of
 from promptopt.distill_job import Distilling, Student
 from promptopt.errors import ConfigError
 from promptopt.job import Job
 from promptopt.planning import dearest, dearest_rollout, reflection_spend, spend_on, uncounted
 from promptopt.stats.noninferiority import (
-    LEVEL,
     rows_for_margin,
     rows_for_margin_graded,
     rows_to_pass,
@@ -57,6 +57,8 @@ class Power:
     """Units without which nobody passes."""
     carried: float | None
     """The smallest margin within which an equal student passes 4 times in 5 on what there is."""
+    opening: int
+    """Which opening of the rows the test is."""
 
     @property
     def enough(self) -> bool:
@@ -64,7 +66,7 @@ class Power:
 
     @property
     def sentence(self) -> str:
-        given = f"{self.n:,} test {self.unit} for a margin of {self.margin:g}"
+        given = f"{self.n:,} test {self.unit}{opened_before(self.opening)} for a margin of {self.margin:g}"
         if self.enough:
             return f"{given}: an equal student passes at least 4 times in 5 ({self.needed:,} would do)."
         carried = f"; the margin that they carry is about {self.carried:.2g}" if self.carried else ""
@@ -106,14 +108,14 @@ def plan(work: Distilling) -> DistillPlan:
         parts=parts,
         whole=_whole(work, parts),
         power=found,
-        warnings=(*job.split.warnings, *uncounted(job)),
+        warnings=(*job.split.warnings, *uncounted(job, *(one.lm for one in work.students))),
     )
 
 
 def power(work: Distilling, square: float | None = None) -> Power:
     """What the test can show; `square` is the mean square of two models' differences on val, once that is known."""
     job, margin = work.job, work.config.margin
-    rows, level = job.split.test, LEVEL / (len(work.students) + (work.config.cascade is not None))
+    rows, level = job.split.test, work.level / (len(work.students) + (work.config.cascade is not None))
     groups = len({row.group or f"row {row.id}" for row in rows})
     grouped = groups < len(rows)
     n = groups if grouped else len(rows)
@@ -127,7 +129,13 @@ def power(work: Distilling, square: float | None = None) -> Power:
         carried = smallest_margin_graded(n, spread, level=level)
     fewest = max(rows_to_pass(margin, level=level), MIN_GROUPS if grouped else 0)
     assert needed is not None  # an equal student can always be shown
-    return Power(margin, n, "groups" if grouped else "rows", max(needed, fewest), fewest, carried)
+    return Power(margin, n, "groups" if grouped else "rows", max(needed, fewest), fewest, carried, work.opening)
+
+
+def opened_before(opening: int) -> str:
+    """How often test rows were opened before, as a part of a sentence; nothing for the first time."""
+    times = "once" if opening == 2 else f"{opening - 1} times"
+    return f" opened {times} before, and so tested at a level of {level_of(opening):.2g}" if opening > 1 else ""
 
 
 def search_rollouts(work: Distilling) -> int:
@@ -230,8 +238,9 @@ def _require_power(work: Distilling, found: Power) -> None:
     several = f" and {len(work.students)} students" if len(work.students) > 1 else ""
     carried = f", or a margin of about {found.carried:.2g}" if found.carried else ""
     raise ConfigError(
-        f"test has {found.n:,} {found.unit}; at a margin of {found.margin:g}{several} not even an identical student "
-        f"passes on fewer than {found.fewest:,}; give about {found.needed:,}{carried}. Nothing was spent.",
+        f"test has {found.n:,} {found.unit}{opened_before(found.opening)}; at a margin of {found.margin:g}{several} "
+        f"not even an identical student passes on fewer than {found.fewest:,}; give about {found.needed:,}{carried}. "
+        "Nothing was spent.",
         key="data.split.test",
     )
 

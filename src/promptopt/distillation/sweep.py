@@ -27,7 +27,7 @@ from promptopt.distillation.contest import Contest, Standing
 from promptopt.distillation.escalation import Planned, Question, planned, questions, untold
 from promptopt.distillation.plan import asking_again, sealed_spend, search_rollouts
 from promptopt.distillation.teacher import Heard, RunnerWith, check_teacher, hear
-from promptopt.errors import BudgetExhausted, ModelDown
+from promptopt.errors import BudgetExhausted, ModelDown, RunError
 from promptopt.execute.foresight import Foresight
 from promptopt.execute.optimization import TEST_STEP
 from promptopt.execute.progress import Phase, Running, Watch
@@ -36,7 +36,7 @@ from promptopt.lm.message import Purpose
 from promptopt.metrics.metric import Metric
 from promptopt.result import INTERRUPTED
 from promptopt.running import so_far
-from promptopt.store.ledger import Ledger
+from promptopt.store.ledger import TOLD, Ledger
 from promptopt.store.run_dir import count_opening
 
 ENOUGH_TO_REFUSE = 60
@@ -161,19 +161,29 @@ class Sweep:
                 waiting.append(standing)
         if waiting:
             phase = len(self.ledger.events("opened"))
-            await contest.search(waiting, self._share(phase, len(waiting)), partial(self._minutes, contest, teacher))
+            await contest.search(waiting, self._share(phase, waiting), partial(self._minutes, contest, teacher))
+        if not settled and all(one.down for one in contest.standings):
+            why = "; ".join(f"{one.student.name}: {one.down}" for one in contest.standings)
+            raise RunError(f"no student can be tested, so the sealed rows stay closed: {why}")
 
-    def _share(self, phase: int, students: int) -> int:
+    def _share(self, phase: int, waiting: Sequence[Standing]) -> int:
         """Rollouts for the searches: fixed when they begin, so that a resumed run divides the same."""
         shares = self.ledger.events("share")
         if len(shares) <= phase:
             share = search_rollouts(self.work)
             if phase and (cap := self.work.job.budget.rollouts):
-                test = 2 * students * len(self.work.job.split.test)
-                share = min(share, max(0, cap - test - self.ledger.account.spent.rollouts))
+                test = 2 * len(waiting) * len(self.work.job.split.test)
+                others = self.ledger.account.spent.rollouts - sum(map(self._searched, waiting))
+                share = min(share, max(0, cap - test - others))
             self.ledger.append("share", phase, {"rollouts": share})
             shares = self.ledger.events("share")
         return shares[phase].body["rollouts"]
+
+    def _searched(self, standing: Standing) -> int:
+        """Rollouts of a student's earlier searches, which are gone through again at no cost."""
+        rounds = (f"round {number}" for number in range(1, len(self.work.students) + 2))
+        told = self.ledger.lane(standing.student.name, *rounds).events(TOLD)
+        return sum(len(scores) for one in told for split in ("val", "train") for scores in one.body[split].values())
 
     def _minutes(self, contest: Contest, teacher: Sequence[Rollout]) -> float | None:
         """When the searches must have ended, so that the test has time at the pace that val has shown."""
@@ -237,7 +247,7 @@ class Sweep:
     ) -> Arm:
         step = TEST_STEP + number
         rollouts = await runner.evaluate(candidate, rows, step=step, split="test", sample=sample)
-        return Arm(rollouts, self.ledger.spent(purpose, step), self.ledger.busy(purpose, step))
+        return Arm(rollouts, self.ledger.settled(purpose, step), self.ledger.busy(purpose, step))
 
     # seen from outside
 

@@ -19,7 +19,7 @@ from promptopt.distillation.cost import Cost, cost_of, factor, requests_to_pay, 
 from promptopt.distillation.escalation import CASCADE
 from promptopt.distillation.mixed import cascade_pairs, cascaded
 from promptopt.distillation.outcome import Cascaded, Distillation, Moved, Recommendation, Regression
-from promptopt.distillation.plan import power
+from promptopt.distillation.plan import opened_before, power
 from promptopt.distillation.sweep import Arm, Findings, paired
 from promptopt.judges.trust import trust_in
 from promptopt.reflect.evidence import plain
@@ -63,6 +63,7 @@ def outcome(found: Findings, spent: Spend, seconds: float) -> Distillation:
         cascade=cascade,
         recommendation=_recommended(work, students, cost, spent) or _mixed(cascade, cost),
         remarks=tuple(_remarks(found, students, cost)),
+        opening=found.opening,
         unserved=tuple(one.student.name for one in found.standings if one.down),
         spent=spent,
         seconds=seconds,
@@ -99,6 +100,7 @@ def _moved(
     limit, rows = work.config.max_latency_p95_ms, work.job.split.test
     before, after = (found.arms.get(one.id) for one in (student.start, standing.best))
     cost = cost_in(work, after, student) if after else None
+    hourly = any(one.usd_per_hour is not None for one in (work.teacher, *work.students))
     if standing.down:
         certificate = replace(certificate, reason=f"It was not tested. {standing.down}")
     worse = sorted((pair for pair in pairs if _loss(pair) > 0), key=lambda pair: (-_loss(pair), pair.example_id))
@@ -108,10 +110,11 @@ def _moved(
         candidate=standing.best,
         before=average(before.rollouts) if before else None,
         after=average(after.rollouts) if after else None,
+        margin=work.config.margin,
         certificate=timely(certificate, cost, limit),
         cost=cost,
         cost_factor=factor(teachers, cost),
-        pays_after=requests_to_pay(teachers, cost, spent.usd),
+        pays_after=requests_to_pay(teachers, cost, None if hourly else spent.usd),
         too_slow=too_slow(cost, limit),
         note=standing.note,
         slices=sliced(pairs, members(rows, work.config.slices), binary=work.job.metric.binary, seed=work.job.run.seed),
@@ -230,8 +233,10 @@ def _remarks(found: Findings, students: Sequence[Moved], teachers: Cost | None) 
     sensitive = found.assay is not None and found.assay.holds
     if sensitive and work.config.cascade is None and not any(one.eligible for one in students):
         yield "No student holds alone. With `cascade: {}` one would answer where it is sure, and the teacher elsewhere."
-    if not (planned := power(work)).enough:
+    if not (planned := power(replace(work, opening=found.opening))).enough:
         yield planned.sentence
+    elif found.opening > 1:
+        yield f"The test rows were{opened_before(found.opening)}."
     costs = [(work.teacher.lm, teachers), *((one.lm, one.cost) for one in students)]
     for lm in dict.fromkeys(lm for lm, cost in costs if cost and cost.usd_per_1000 is None):
         yield (

@@ -32,6 +32,7 @@ from promptopt.distillation.teacher import check_teacher, hear
 from promptopt.distillation.verdicts import average, cost_in, tested
 from promptopt.errors import DataError, UserError
 from promptopt.execute.progress import Watch
+from promptopt.job import columns_of
 from promptopt.lm.pricing import check_model, require_price
 from promptopt.metrics.preflight import check_rows
 from promptopt.report.distilled import VERIFIED, Distilled, Verified, is_distillation, read_distillation
@@ -258,7 +259,7 @@ def _require_same(certified: dict[str, Any], work: Distilling, settings: Iterabl
 def _fresh(work: Distilling, path: Path) -> tuple[Example, ...]:
     """The rows of a file with the columns that the config names, none of which the run has seen."""
     data, split = work.config.data, work.job.split
-    rows = Dataset.read(path, inputs=data.inputs, expected=data.expected, id=data.id, group=data.group).examples
+    rows = Dataset.read(path, **columns_of(data, work.config.unanswered)).examples
     if n := _shared(rows, (*split.train, *split.val)):
         raise DataError(f"{n} rows stand in train or val too: a row that taught cannot judge", file=str(path))
     if n := _shared(rows, split.test):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from promptopt.config import group
+from promptopt.config.distill import UNANSWERED
 from promptopt.config.settings import DataSettings, PromptSettings
 from promptopt.core.candidate import Candidate
 from promptopt.core.example import Example
@@ -146,7 +147,8 @@ def _rows(ledger: Ledger, run_dir: Path, splits: Sequence[str]) -> Mapping[str, 
     if "data" not in said["config"]:
         return {}
     base = run_dir / ledger.meta("job").get("base", ".")
-    split = split_of(group(DataSettings, said["config"]["data"], "data"), base)
+    unanswered = said.get("distill", {}).get("references") in UNANSWERED
+    split = split_of(group(DataSettings, said["config"]["data"], "data"), base, unanswered)
     for name, part in split.parts.items():
         if digest(part) != said["data"][name]["content"]:
             raise UserError(f"the {name} rows are no longer those that {run_dir} was run with; restore the data")

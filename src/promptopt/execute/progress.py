@@ -25,7 +25,7 @@ class Progress:
     in_flight: int = 0
     val_baseline: float | None = None
     val_best: float | None = None
-    """Selection score of the incumbent, optimistic: the baseline's, plus its lead on the rows that both ran on."""
+    """Selection score of the incumbent, optimistic: its mean on all of val, or before that what its races tell."""
     val_rows: tuple[int, int] = (0, 0)
     """How many val rows the incumbent has run on, of how many there are."""
     last_win: str = ""

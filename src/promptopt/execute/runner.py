@@ -182,8 +182,6 @@ class Runner:
         try:
             async with asyncio.timeout(self.timeout):
                 output = json.dumps(await program.run(candidate, example, session), ensure_ascii=False)
-            if isinstance(session.error, RunError):  # the user's code hid it behind an answer of its own
-                raise session.error
             rollout = replace(rollout, output=json.loads(printable(output)))
         except RunError:
             raise
@@ -195,9 +193,8 @@ class Runner:
             message = f"the rollout took longer than {self.timeout:g} s (run.rollout_timeout)"
             rollout = replace(rollout, failure=Failure("timeout", message))
         except Exception as error:
-            if isinstance(session.error, RunError):
-                raise session.error from error
             rollout = replace(rollout, failure=_failure("program", error))
+        session.check()
         return replace(
             rollout,
             trace=tuple(session.trace),
@@ -212,16 +209,17 @@ class Runner:
         session = self._session("judge", wanted, None)
         try:
             async with asyncio.timeout(self.timeout):
-                score = await self.bench.metric.score(wanted.example, rollout, session)
-            return replace(rollout, score=score)
+                rollout = replace(rollout, score=await self.bench.metric.score(wanted.example, rollout, session))
         except RunError:
             raise
         except CallFailed as failed:
-            return replace(rollout, failure=failed.failure)
+            rollout = replace(rollout, failure=failed.failure)
         except TimeoutError:
-            return replace(rollout, failure=Failure("metric", f"the metric took longer than {self.timeout:g} s"))
+            rollout = replace(rollout, failure=Failure("metric", f"the metric took longer than {self.timeout:g} s"))
         except Exception as error:
-            return replace(rollout, failure=_failure("metric", error))
+            rollout = replace(rollout, failure=_failure("metric", error))
+        session.check()
+        return rollout
 
     def _session(self, purpose: Purpose, wanted: _Wanted, lm: LM | None) -> Session:
         scope = Scope(purpose, wanted.work, wanted.step, wanted.candidate.id)

@@ -59,6 +59,8 @@ class Lane:
 
         Raises what the lane was closed with.
         """
+        if self._closed:
+            raise self._closed
         ticket = asyncio.get_running_loop().create_future()
         try:
             heapq.heappush(self._queue, (order, tokens, ticket))

@@ -22,10 +22,10 @@ def pause(tries: int, asked: float | None) -> float:
     return random.uniform(0.0, min(LONGEST, FIRST * 2 ** (tries - 1)))
 
 
-def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
+def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that a server asks to wait, from Retry-After as a number or an HTTP date; None where it says nothing.
 
-    `headers` are looked up in lower case; `now` is in seconds since 1970.
+    `headers` are looked up in lower case.
     """
     if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
         return milliseconds / 1000
@@ -38,7 +38,7 @@ def retry_after(headers: Mapping[str, str], now: float | None = None) -> float |
         date = parsedate_to_datetime(text)
     except ValueError:
         return None
-    return max(0.0, date.timestamp() - (time.time() if now is None else now))
+    return max(0.0, date.timestamp() - time.time())
 
 
 def _number(text: str | None) -> float | None:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from promptopt.core.rollout import Failure, Invocation, Score, Turn
-from promptopt.errors import PromptoptError
+from promptopt.errors import PromptoptError, RunError
 from promptopt.lm.message import CallFailed, Message, Reply, Request, Scope
 
 
@@ -77,15 +77,29 @@ class Session:
         try:
             reply = await self.caller.complete(request, self._next(request))
         except (CallFailed, PromptoptError) as error:
-            self.error = error
+            self.failed(error)
             raise
-        self.usd += reply.usd
-        self.certainty = reply.certainty
+        self.paid(reply)
         called: Sequence[Mapping[str, Any]] = reply.message.get("tool_calls") or ()
         said = reply.text or json.dumps(called or "", ensure_ascii=False)
         tools: Sequence[Mapping[str, Any]] = request.params.get("tools") or ()
         self.trace.append(Turn(request.messages, said, reply.finish_reason, component, tuple(called), tuple(tools)))
         return reply
+
+    def paid(self, reply: Reply) -> None:
+        """Take over what an answer cost, and how sure it is."""
+        self.usd += reply.usd
+        self.certainty = reply.certainty
+
+    def failed(self, error: CallFailed | PromptoptError) -> None:
+        """Remember why a call failed; what ends the whole run stays, whatever fails after it."""
+        if not isinstance(self.error, RunError):
+            self.error = error
+
+    def check(self) -> None:
+        """Raise what ends the run, where the code that called a model hid it behind something of its own."""
+        if isinstance(self.error, RunError):
+            raise self.error
 
     def _next(self, request: Request) -> Scope:
         if self.max_calls is not None and self.asked.total() >= self.max_calls:

@@ -38,7 +38,8 @@ class ModelSettings(BaseModel):
     concurrency: int | None = Field(default=None, gt=0)
     """Most calls in flight at this model; None leaves it to the run's concurrency and the slots of a local model."""
     retries: int = Field(default=4, ge=0)
-    """Further tries after the first; a call is tried at most 1 + retries times, whatever goes wrong."""
+    """Further tries after the first; a call is tried at most 1 + retries times, whatever goes wrong. The one try that
+    shows that a model takes no JSON schema is not counted."""
     timeout: float | None = Field(default=None, gt=0)
     """Seconds for one try, from the first byte sent to the last byte read. None: 60, and 600 for local models."""
     deadline: float | None = Field(default=None, gt=0)

@@ -56,10 +56,13 @@ class Wire:
         if self._closed:
             raise _ended()
         try:
-            return await session.complete(messages, component=component, schema=schema, **params)
+            reply = await session.complete(messages, component=component, schema=schema, **params)
         except (CallFailed, PromptoptError) as error:
-            self.session.error = error
+            self.session.failed(error)
             raise
+        if session is not self.session:
+            self.session.paid(reply)
+        return reply
 
 
 def schema_in(params: dict[str, Any]) -> Mapping[str, Any] | None:

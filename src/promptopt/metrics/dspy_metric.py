@@ -14,7 +14,7 @@ import dspy  # pyright: ignore[reportMissingTypeStubs]
 
 from promptopt.core.example import Example
 from promptopt.core.rollout import Rollout, Score
-from promptopt.errors import ConfigError, RunError
+from promptopt.errors import ConfigError
 from promptopt.execute import user_code
 from promptopt.lm.dspy_lm import Abilities, engine_lm
 from promptopt.lm.session import Session
@@ -92,7 +92,7 @@ class DSPyMetric:
             raise ValueError(f"a DSPy metric reads fields, and the output is {quote(output)}")
         pred = dspy.Prediction(**cast("Mapping[str, Any]", output))
         with closing(Wire(lm)) as wire, self._settings(wire):
-            ask = partial(self._ask, self._asking(wire), lm, example.id, gold_of(example), pred)
+            ask = partial(self._ask, self._asking(wire), example.id, gold_of(example), pred)
             return await ask(*(self._whole(rollout) if self._takes == 5 else [None] * (self._takes - 2)))
 
     def _whole(self, rollout: Rollout) -> tuple[Any, ...]:
@@ -132,7 +132,7 @@ class DSPyMetric:
             for lm, asked in zip(given, self.lms, strict=True)
         }
 
-    async def _ask(self, function: Callable[..., Any], session: Session, row: str, *args: Any) -> Score:
+    async def _ask(self, function: Callable[..., Any], row: str, *args: Any) -> Score:
         name = user_code.name_of(function)
         try:
             raw = await user_code.call(function, *args, timeout=None)
@@ -141,8 +141,6 @@ class DSPyMetric:
                 raise failed from error
             what = user_code.described(error, user_code.source_file(function))
             raise ValueError(f"row {row!r}: the metric {name} raised {what}") from error
-        if isinstance(session.error, RunError):  # the metric hid it behind an answer of its own
-            raise session.error
         try:
             return read_score(raw)
         except (ValueError, TypeError) as error:

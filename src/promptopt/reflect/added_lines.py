@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from promptopt.core.edit import AddLines, Brief
+from promptopt.core.edit import AddLines, Brief, holds
 from promptopt.programs.prompt import placeholders
 from promptopt.reflect.copying import (
     COPIED,
@@ -69,7 +69,7 @@ def sifted(rules: Sequence[str], brief: Brief, template: str, sample: Sample) ->
         (lambda line: echoes_a_race(line, brief), REPEATED, "why an edit did not help is no part of a rule"),
         (lambda line: copies_a_row(line, brief), COPIED, "do not copy examples; state what holds for all of them"),
         (lambda line: holds_any(line, names), COPIED, "a rule about one example helps with no other"),
-        (lambda line: line in brief.component.text, "unchanged", "the text has these rules already"),
+        (lambda line: holds(brief.component.text, line), "unchanged", "the text has these rules already"),
         (lambda line: AddLines(name, (line,)).note in brief.rejected, "tried before", "these rules did not help"),
     )
     for unusable, reason, advice in sieves:

@@ -52,7 +52,8 @@ def messages(
         "limit": str(max(200, brief.max_bytes // 2)),
         "sample": str(sample or ""),
     }
-    return ({"role": "user", "content": re.sub(r"\n{3,}", "\n\n", fill(template, values)).strip()},)
+    layout = fill(template, {name: "" for name, value in values.items() if not value})
+    return ({"role": "user", "content": fill(re.sub(r"\n{3,}", "\n\n", layout), values).strip()},)
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -252,17 +252,21 @@ class Ledger:
 
     # what it cost
 
-    def spent(self, purpose: Purpose | None = None, step: int | None = None) -> Spend:
-        """What all sessions have spent, open calls of earlier sessions at their worst case; of a purpose, of a step."""
-        where, args = ("WHERE purpose = ?", (purpose,)) if purpose else ("", ())
-        if purpose and step is not None:
-            where, args = f"{where} AND step = ?", (purpose, step)
-        rows = self._db.execute(f"SELECT tokens_in, tokens_out, usd FROM calls {where}", args).fetchall()
-        rolled = 0 if purpose else self._db.execute("SELECT count(*) FROM rollouts").fetchone()[0]
+    def spent(self, purpose: Purpose | None = None) -> Spend:
+        """What all sessions have spent, open calls of earlier sessions at their worst case; of a purpose."""
+        if purpose:
+            return self._calls("purpose = ?", purpose)
+        rolled = self._db.execute("SELECT count(*) FROM rollouts").fetchone()[0]
+        return replace(self._calls("true"), rollouts=rolled, cached=self._all_cached())
+
+    def settled(self, purpose: Purpose, step: int) -> Spend:
+        """What a step's calls cost whose cost is known: a price is not made of those that a kill cut off."""
+        return self._calls("purpose = ? AND step = ? AND state != 'open'", purpose, step)
+
+    def _calls(self, where: str, *values: Any) -> Spend:
+        rows = self._db.execute(f"SELECT tokens_in, tokens_out, usd FROM calls WHERE {where}", values).fetchall()
         return Spend(
-            rollouts=rolled,
             calls=len(rows),
-            cached=0 if purpose else self._all_cached(),
             tokens_in=sum(row[0] for row in rows),
             tokens_out=sum(row[1] for row in rows),
             usd=sum((Decimal(row[2]) for row in rows), Decimal(0)),

@@ -74,6 +74,15 @@ def count_opening(directory: Path, test_hash: str, run_id: str) -> int:
     return runs.index(run_id) + 1
 
 
+def next_opening(directory: Path, test_hash: str) -> int:
+    """Which opening of the test rows a run in `directory` would make, or has made, from 1."""
+    log = _openings_beside(directory)
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    lines = [line for line in text.splitlines() if _opened_by(line, test_hash) is not None]
+    own = json.dumps({"directory": directory.name})[1:-1]
+    return next((n for n, line in enumerate(lines, 1) if own in line and directory.exists()), len(lines) + 1)
+
+
 def check_openings(directory: Path) -> None:
     """Raise UserError when the log of test openings could not be written later, after everything was paid."""
     log = _openings_beside(directory)

@@ -22,7 +22,7 @@ class OperatorPrior:
     needs_evidence: bool
     """Whether it reads a minibatch of the parent's rollouts; those that do not cost no rollouts before the race."""
     asks: bool
-    """Whether it calls the reflection model."""
+    """Whether it needs the run's reflection model; an operator that asks a model of its own says no."""
     shortens: bool = False
     """Whether it only takes away, which is of no use before the search has added something."""
     demos: bool = False

@@ -10,7 +10,6 @@ from random import Random
 from promptopt.core.candidate import Demo
 from promptopt.core.edit import Brief, ChangeDemos, Edit, SetDemos
 from promptopt.reflect.demo_rows import dealt, fitting
-from promptopt.reflect.evidence import wrong
 from promptopt.reflect.operator import Refused
 
 SIZES = (4, 8, 16, 32)
@@ -82,17 +81,13 @@ class _Table:
         return SetDemos(self.slot, _shuffled(self.present, self.rng))
 
     def _newcomers(self, most: int, gone: list[Demo] | None = None) -> tuple[Demo, ...]:
-        """Rows that the slot does not show: those that the parent gets wrong first, then answers shown least."""
+        """Rows that the slot does not show, those with answers shown least first."""
         shown = {demo.example_id for demo in self.present}
-        failed = {row.example.id for row in wrong(self.brief.evidence)}
         answers = Counter(demo.output for demo in self.present)
-
-        def urgency(demo: Demo) -> tuple[bool, int]:
-            return demo.example_id not in failed, answers[demo.output]
-
         others = [demo for demo in self.brief.labelled[self.slot] if demo.example_id not in shown]
         kept = tuple(demo for demo in self.present if demo not in (gone or ()))
-        return fitting(self.brief, self.slot, (kept, None), sorted(dealt(others, self.rng), key=urgency), most)
+        rare = sorted(dealt(others, self.rng), key=lambda demo: answers[demo.output])
+        return fitting(self.brief, self.slot, (kept, None), rare, most)
 
 
 MOVES: Mapping[Callable[[_Table], Edit], float] = {
