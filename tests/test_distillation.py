@@ -155,10 +155,17 @@ def test_the_cost_is_right_to_the_cent_with_the_providers_cache_in_it(whole: Who
     dear = (tokens_in - 8 * len(asked)) * price["input"] + 8 * len(asked) * price["cached"]
     wanted = (dear + 2 * len(asked) * price["output"]) / 1e6 / len(asked) * 1000
     assert whole.made.cost.usd_per_1000 == pytest.approx(wanted)
+    text = small.candidate.components["system"]
+    small_asked = [body for body in whole.bodies if body["model"] == "small" and is_test(body)]
+    moved = [body for body in small_asked if body["messages"][0]["content"] == text]
+    assert len(moved) == 150
+    price = PRICES["small"]
+    cheap = (sum(map(size, moved)) * price["input"] + 2 * len(moved) * price["output"]) / 1e6 / len(moved) * 1000
     assert small.cost is not None
-    assert small.cost_factor == pytest.approx(wanted / (small.cost.usd_per_1000 or 0))
-    assert small.cost.usd_per_month == pytest.approx(2000 * (small.cost.usd_per_1000 or 0))
-    saved = (wanted - (small.cost.usd_per_1000 or 0)) / 1000
+    assert small.cost.usd_per_1000 == pytest.approx(cheap)
+    assert small.cost_factor == pytest.approx(wanted / cheap)
+    assert small.cost.usd_per_month == pytest.approx(2000 * cheap)
+    saved = (wanted - cheap) / 1000
     assert small.pays_after == pytest.approx(float(whole.made.spent.usd) / saved, abs=1)
 
 

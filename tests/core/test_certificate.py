@@ -30,6 +30,12 @@ def test_an_equal_student_is_certified_and_one_that_loses_more_than_the_margin_i
     assert certified(pairs(400, 10, 10), pairs(200, 0, 100)) == ["NON-INFERIOR", "INFERIOR"]
 
 
+def test_a_student_that_does_better_than_the_teacher_is_told_so() -> None:
+    made = certify({"s": pairs(300, 60, 5)}, 0.05, binary=True, sensitive=True)["s"]
+    assert made.outcome == "NON-INFERIOR"
+    assert made.reason.endswith("It does better than the teacher.")
+
+
 def test_too_few_rows_are_inconclusive_and_say_how_many_would_do() -> None:
     made = certify({"s": pairs(40, 2, 2)}, 0.05, binary=True, sensitive=True)["s"]
     assert made.outcome == "INCONCLUSIVE"
