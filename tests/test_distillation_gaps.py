@@ -77,6 +77,16 @@ async def test_no_row_needs_an_answer_where_the_teacher_is_right(tmp_path: Path)
     assert student.after > student.before + 0.3
 
 
+async def test_a_column_of_answers_that_no_row_has_is_a_slip_even_where_the_teacher_answers(tmp_path: Path) -> None:
+    path = write(tmp_path, "http://127.0.0.1:9/v1", 60, references="mixed")
+    document = json.loads(path.read_text())
+    document["data"]["expected"] = "taem"
+    path.write_text(json.dumps(document))
+    done = await command("distill", str(path))
+    assert done.exit_code == 2
+    assert "there is no column 'taem'. Did you mean 'team'?" in " ".join(done.output.split())
+
+
 async def test_rows_need_an_answer_where_people_are_right(tmp_path: Path) -> None:
     path = write(tmp_path, "http://127.0.0.1:9/v1", 60)
     rewrite(tmp_path, path, without_every_other_answer)
@@ -111,7 +121,7 @@ async def test_a_student_that_often_says_nothing_is_not_certified(tmp_path: Path
     assert certificate.outcome == outcome
     assert (certificate.missing > 0) == (share > 0)
     if share:
-        assert "others as wrong" in certificate.reason
+        assert "left counted as wrong" in certificate.reason
 
 
 async def test_where_the_only_student_dies_the_sealed_rows_stay_closed_until_it_answers(tmp_path: Path) -> None:
@@ -127,7 +137,7 @@ async def test_where_the_only_student_dies_the_sealed_rows_stay_closed_until_it_
         document = json.loads(path.read_text())
         document["lms"]["openai/small"]["retries"] = 0
         path.write_text(json.dumps(document))
-        with pytest.raises(RunError, match="no student can be tested, so the sealed rows stay closed: openai/small: "):
+        with pytest.raises(RunError, match="no student can be tested, so the sealed rows stay closed: "):
             await asyncio.to_thread(distill, path)
         assert not any(re.search(r"Ticket 2\d{3}", str(body["messages"])) for body in server.bodies), "test rows ran"
         dead["small"] = False

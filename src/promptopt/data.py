@@ -118,8 +118,9 @@ class _Roles:
     expected: str | Mapping[str, str] | None
     id: str | None
     group: str | None
-    unanswered: bool
     needed: tuple[str, ...]
+    optional: frozenset[str]
+    """Those of the needed columns that a row may lack or leave blank."""
 
     @staticmethod
     def of(
@@ -133,9 +134,9 @@ class _Roles:
         answers = expected if expected is None or isinstance(expected, str) else _by_name(expected)
         if not named or answers == {}:
             raise DataError(f"{'expected' if named else 'inputs'} names no column")
-        wanted = () if unanswered else answers.values() if isinstance(answers, Mapping) else (answers,)
+        wanted = tuple(answers.values()) if isinstance(answers, Mapping) else (answers,) if answers else ()
         needed = tuple(column for column in (*named.values(), *wanted, id, group) if column is not None)
-        return _Roles(named, answers, id, group, unanswered, needed)
+        return _Roles(named, answers, id, group, needed, frozenset(wanted if unanswered else ()))
 
     def example(self, row: Row) -> Example:
         """The row as an example, with an empty id where no column gives one."""
@@ -152,9 +153,9 @@ class _Roles:
             return None
         if isinstance(self.expected, str):
             answer = row.get(self.expected)
-            return None if self.unanswered and _blank(answer) else answer
+            return None if self.optional and _blank(answer) else answer
         answers = {name: row.get(column) for name, column in self.expected.items()}
-        return None if self.unanswered and all(map(_blank, answers.values())) else answers
+        return None if self.optional and all(map(_blank, answers.values())) else answers
 
 
 def _blank(value: object) -> bool:
@@ -176,11 +177,15 @@ def _by_name(names: Names) -> dict[str, str]:
 def _examples(numbered: Numbered, roles: _Roles, place: Place) -> tuple[Example, ...]:
     examples: list[Example] = []
     numbers: list[int] = []
+    unseen = set(roles.optional)
     for number, row in numbered:
+        unseen.difference_update(row)
         examples.append(roles.example(_checked(row, roles, place, number, first=not examples)))
         numbers.append(number)
     if not examples:
         raise place.error("there are no rows. Nothing was spent.")
+    if unseen:
+        raise place.error(_no_column(min(unseen), {**examples[0].inputs, **examples[0].meta}), None, min(unseen))
     if roles.id is None:
         return tuple(with_ids(examples))
     _require_distinct(examples, numbers, roles.id, place)
@@ -201,6 +206,8 @@ def _checked(row: Row, roles: _Roles, place: Place, number: int, *, first: bool)
                 reason = error if isinstance(error, ValueError) else "is nested too deeply"
                 raise place.error(f"column {column!r} {reason}. Turn it into text.", number, column) from None
     for column in roles.needed:
+        if column in roles.optional and plain.get(column) is None:
+            continue
         if column not in plain:
             raise place.error(_no_column(column, plain), None if first else number, column)
         if plain[column] is None:

@@ -41,9 +41,10 @@ def test_adding_lines_twice_adds_them_once(candidate: Candidate, new: list[str])
 
 
 def test_a_line_is_new_unless_it_stands_there_whole() -> None:
-    candidate = Candidate({"p": "- Answer yes or no\nBe brief. Say so."})
-    after = AddLines("p", ("- Answer yes", "Be brief.", "- Answer yes or no")).apply(candidate)
-    assert after.components["p"] == "- Answer yes or no\nBe brief. Say so.\n- Answer yes"
+    text = "- Answer yes or no  \nBe brief. Say so.\n- Round to 3.5 digits."
+    lines = ("- Answer yes", "Be brief.", "- Answer yes or no", "- Round to 3.")
+    after = AddLines("p", lines).apply(Candidate({"p": text}))
+    assert after.components["p"] == f"{text}\n- Answer yes\n- Round to 3."
 
 
 @given(candidates(), lines)

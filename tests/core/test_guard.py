@@ -307,7 +307,7 @@ class TestErrorRates:
 
 
 class TestPlan:
-    def test_a_later_opening_and_fewer_rows_show_only_larger_gains(self):
+    def test_fewer_rows_show_only_larger_gains(self):
         assert smallest_gain(60, binary=True) > smallest_gain(150, binary=True)
 
     def test_groups_are_what_counts_and_fewer_than_ten_show_nothing(self):

@@ -45,7 +45,8 @@ def loaded(config: F | str | Path, kind: type[F]) -> F:
     if isinstance(config, str | Path):
         return load(config, kind=kind)
     if not isinstance(cast(object, config), kind):
-        raise ConfigError(f"a config is needed: the path of its file or a {kind.__name__}, got {plain(config)}")
+        what = "another kind of config" if isinstance(cast(object, config), FileSettings) else plain(config)
+        raise ConfigError(f"a config is needed: the path of its file or a {kind.__name__}, got {what}")
     return config
 
 

@@ -101,19 +101,19 @@ def certify(
 ) -> dict[str, Certificate]:
     """A certificate for each student, by name; in a pair `baseline` is the teacher's score and `best` the student's.
 
-    A row that the teacher answered and the student did not counts as wrong for NON-INFERIOR, for whoever asks gets no
-    answer there; for INFERIOR it is left out, as for the difference and its interval.
+    A row on which the teacher has a score and the student has none counts as wrong for NON-INFERIOR, for mostly whoever
+    asks gets no answer there; for INFERIOR it is left out, as for the difference and its interval.
 
     `sensitive` says whether the assay holds. The k-th opening of the same rows is tested at 0.05 / 2ᵏ⁻¹. A student that
     no row could be compared on counts in the correction: it might be tested later.
     """
     level = level_of(opening)
     tests = {name: _test(pairs, margin, binary, level, seed) for name, pairs in students.items()}
-    strict = [_test(_unanswered_wrong(pairs), margin, binary, level, seed) for pairs in students.values()]
-    held = holm([1.0 if test is None else test.p for test in strict])
+    strict = {name: _test(_unanswered_wrong(pairs), margin, binary, level, seed) for name, pairs in students.items()}
+    held = holm([1.0 if test is None else test.p for test in strict.values()])
     lost = holm([1.0 if test is None else test.p_inferior for test in tests.values()])
     return {
-        name: _certificate(students[name], test, ps, level, sensitive, len(students))
+        name: _certificate(students[name], (test, strict[name]), ps, level, sensitive, len(students))
         for (name, test), ps in zip(tests.items(), zip(held, lost, strict=True), strict=True)
     }
 
@@ -139,16 +139,16 @@ def _test(pairs: Sequence[Pair], margin: float, binary: bool, level: float, seed
 
 def _certificate(
     pairs: Sequence[Pair],
-    test: NonInferiority | None,
+    tests: tuple[NonInferiority | None, NonInferiority | None],
     ps: tuple[float, float],
     level: float,
     sensitive: bool,
     among: int,
 ) -> Certificate:
-    """`ps` are the corrected p values of NON-INFERIOR and of INFERIOR."""
-    p, p_inferior = ps
+    """`tests` are without the unanswered rows and with them as wrong, `ps` the corrected p values of both claims."""
+    (test, strict), (p, p_inferior) = tests, ps
     missing = sum(pair.scores is None for pair in pairs)
-    if test is None:
+    if test is None or strict is None:
         return Certificate("INCONCLUSIVE", "No row has a score of both models.", None, None, missing, None)
     grouped = test.n < len(pairs) - missing
     objection = _objection(test, missing / len(pairs), grouped, sensitive)
@@ -157,15 +157,15 @@ def _certificate(
     units = "groups" if grouped else "rows"
     seen = f"difference {test.diff:+.3f}, {100 * (1 - 2 * level):.4g} % interval {test.ci[0]:+.3f} to {test.ci[1]:+.3f}"
     if p <= level:
-        better = " It does better than the teacher." if test.ci[0] > 0 else ""
+        better = " It does better than the teacher." if strict.ci[0] > 0 else ""
         why = f"Quality held within {test.margin:g} ({seen}).{better}"
         return Certificate("NON-INFERIOR", why, p, test, missing, None)
     if p_inferior <= level:
         return Certificate("INFERIOR", f"It loses more than {test.margin:g} ({seen}).", p, test, missing, None)
-    if missing and test.p <= level / among:
-        why = (
-            f"Quality held within {test.margin:g} where it answered ({seen}), but not with {missing:,} others as wrong."
-        )
+    if test.p <= level / among < strict.p:
+        silent = sum(pair.best is None and pair.baseline is not None for pair in pairs)
+        left = f"not with the {silent:,} that it left counted as wrong"
+        why = f"Quality held within {test.margin:g} on the rows that it answered ({seen}), but {left}."
         return Certificate("INCONCLUSIVE", why, p, test, missing, None)
     needed = _needed(test, level / among)
     more = f"about {needed:,} {units} would settle it" if needed else f"as many {units} as you like would not settle it"

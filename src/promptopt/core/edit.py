@@ -6,6 +6,7 @@ adds to what they won instead of undoing it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -208,7 +209,10 @@ class Proposal:
 
 def holds(text: str, line: str) -> bool:
     """Whether `line` stands in `text`, as a line of it or as whole sentences in one."""
-    return f"\n{line}\n" in f"\n{text}\n" or (line.endswith((".", "!", "?")) and line in text)
+    said = re.escape(line)
+    whole = rf"^{said}[^\S\n]*$"
+    sentence = rf"(?<!\S){said}(?!\S)" if line.endswith((".", "!", "?")) else whole
+    return re.search(f"{whole}|{sentence}", text, re.MULTILINE) is not None
 
 
 def one_line(text: str, width: int = 160) -> str:

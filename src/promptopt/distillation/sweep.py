@@ -34,6 +34,7 @@ from promptopt.execute.progress import Phase, Running, Watch
 from promptopt.execute.runner import Runner
 from promptopt.lm.message import Purpose
 from promptopt.metrics.metric import Metric
+from promptopt.planning import dearest
 from promptopt.result import INTERRUPTED
 from promptopt.running import so_far
 from promptopt.store.ledger import TOLD, Ledger
@@ -163,7 +164,7 @@ class Sweep:
             phase = len(self.ledger.events("opened"))
             await contest.search(waiting, self._share(phase, waiting), partial(self._minutes, contest, teacher))
         if not settled and all(one.down for one in contest.standings):
-            why = "; ".join(f"{one.student.name}: {one.down}" for one in contest.standings)
+            why = "; ".join(one.down for one in contest.standings)
             raise RunError(f"no student can be tested, so the sealed rows stay closed: {why}")
 
     def _share(self, phase: int, waiting: Sequence[Standing]) -> int:
@@ -183,7 +184,8 @@ class Sweep:
         """Rollouts of a student's earlier searches, which are gone through again at no cost."""
         rounds = (f"round {number}" for number in range(1, len(self.work.students) + 2))
         told = self.ledger.lane(standing.student.name, *rounds).events(TOLD)
-        return sum(len(scores) for one in told for split in ("val", "train") for scores in one.body[split].values())
+        parts = (one.body[split] for one in told for split in ("val", "train"))
+        return len({(candidate, row) for part in parts for candidate, scores in part.items() for row in scores})
 
     def _minutes(self, contest: Contest, teacher: Sequence[Rollout]) -> float | None:
         """When the searches must have ended, so that the test has time at the pace that val has shown."""
@@ -208,7 +210,7 @@ class Sweep:
         once, again = (Foresight(job, self.ledger) for job in (self.work.job, asking_again(self.work)))
         arms = sealed_spend(self.work, waiting, teacher=not settled, arm=once.arm, again=again.arm)
         starts = (self.work.job.baseline, *(one.start for one in waiting))
-        self.ledger.account.kept = arms + again.last_call(*starts)
+        self.ledger.account.kept = arms + dearest([once.last_call(*starts), again.last_call(*starts)])
 
     async def _test(self, heard: Heard, contest: Contest, routed: str) -> tuple[int, Mapping[str, Arm]]:
         """The teacher, and each student before and after, on the sealed rows.

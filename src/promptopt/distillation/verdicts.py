@@ -100,7 +100,8 @@ def _moved(
     limit, rows = work.config.max_latency_p95_ms, work.job.split.test
     before, after = (found.arms.get(one.id) for one in (student.start, standing.best))
     cost = cost_in(work, after, student) if after else None
-    hourly = any(one.usd_per_hour is not None for one in (work.teacher, *work.students))
+    called = (*(lm.name for lm in work.job.lms.values()), *(one.lm for one in work.students))
+    hourly = any(work.job.settings_of(name).usd_per_hour is not None for name in called)
     if standing.down:
         certificate = replace(certificate, reason=f"It was not tested. {standing.down}")
     worse = sorted((pair for pair in pairs if _loss(pair) > 0), key=lambda pair: (-_loss(pair), pair.example_id))

@@ -64,9 +64,9 @@ def count_opening(directory: Path, test_hash: str, run_id: str) -> int:
     """
     log = _openings_beside(directory)
     with FileLock(log.with_suffix(".lock")):
-        text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-        runs = [run for line in text.splitlines() if (run := _opened_by(line, test_hash)) is not None]
+        runs = _runs_that_opened(log, test_hash)
         if run_id not in runs:
+            text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
             entry = json.dumps({"test": test_hash, "run": run_id, "directory": directory.name})
             with log.open("a", encoding="utf-8") as file:
                 file.write(("" if not text or text.endswith("\n") else "\n") + entry + "\n")
@@ -74,13 +74,15 @@ def count_opening(directory: Path, test_hash: str, run_id: str) -> int:
     return runs.index(run_id) + 1
 
 
-def next_opening(directory: Path, test_hash: str) -> int:
-    """Which opening of the test rows a run in `directory` would make, or has made, from 1."""
-    log = _openings_beside(directory)
+def next_opening(directory: Path, test_hash: str, run_id: str | None) -> int:
+    """Which opening of the test rows this run would make, or has made, from 1; `run_id` is None before it began."""
+    runs = _runs_that_opened(_openings_beside(directory), test_hash)
+    return (runs.index(run_id) if run_id in runs else len(runs)) + 1
+
+
+def _runs_that_opened(log: Path, test_hash: str) -> list[str]:
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    lines = [line for line in text.splitlines() if _opened_by(line, test_hash) is not None]
-    own = json.dumps({"directory": directory.name})[1:-1]
-    return next((n for n, line in enumerate(lines, 1) if own in line and directory.exists()), len(lines) + 1)
+    return [run for line in text.splitlines() if (run := _opened_by(line, test_hash)) is not None]
 
 
 def check_openings(directory: Path) -> None:

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from promptopt.core.rollout import Score
-from promptopt.errors import ConfigError, RunError, did_you_mean
+from promptopt.errors import ConfigError, did_you_mean
 from promptopt.execute import user_code
 from promptopt.lm.session import Session
 from promptopt.lm.spec import LM
@@ -88,8 +88,7 @@ class Foreign(ABC):
                 if lm.error is not None:  # whatever the package made of it
                     raise lm.error from error
                 raise ValueError(f"{place} {self.told(error)}") from error
-        if isinstance(lm.error, RunError):  # the judge hid it behind an answer of its own
-            raise lm.error
+        lm.check()
         try:
             return self.read(raw)
         except ValueError as error:

@@ -8,7 +8,6 @@ from typing import Any
 
 from promptopt.core.edit import Brief, Edit, Rewrite, one_line
 from promptopt.core.example import text_of
-from promptopt.errors import RunError
 from promptopt.execute.user_code import call, described
 from promptopt.lm.session import Session
 from promptopt.programs.function import Context, on_endpoint
@@ -41,8 +40,7 @@ class AdapterProposal:
             async with on_endpoint(lm, {}) as context:
                 texts = await call(self._ask, context, brief, timeout=PATIENCE)
         except Exception as error:
-            if isinstance(lm.error, RunError):
-                raise lm.error from error
+            lm.check()
             raise Refused(one_line(f"the adapter raised {described(error)}")) from error
         said = texts.get(name) if isinstance(texts, Mapping) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         if not isinstance(said, str):
