@@ -101,8 +101,8 @@ def certify(
 ) -> dict[str, Certificate]:
     """A certificate for each student, by name; in a pair `baseline` is the teacher's score and `best` the student's.
 
-    A row on which the teacher has a score and the student has none counts as wrong for NON-INFERIOR: mostly there was no
-    answer. For INFERIOR it is left out, as for the difference and its interval.
+    A row on which the teacher has a score and the student has none counts as wrong for NON-INFERIOR: mostly there was
+    no answer. For INFERIOR it is left out, as for the difference and its interval.
 
     `sensitive` says whether the assay holds. The k-th opening of the same rows is tested at 0.05 / 2ᵏ⁻¹. A student that
     no row could be compared on counts in the correction: it might be tested later.
