@@ -326,13 +326,15 @@ async def test_a_tight_cap_on_tokens_leaves_enough_for_the_test_of_a_program_who
     program = {"type": "function", "path": "agent.py:run", "lm_args": {"max_tokens": 8}, "max_calls": 2,
                "components": {"rules": SEED_PROMPT}}  # fmt: skip
     budget = {"rollouts": 3000, "tokens": 48_000}
+    run = {"dir": "runs/tickets", "concurrency": 2}  # each call in flight holds its worst case, several times its cost
     async with FaultyServer(behave()) as server:
-        path = write(tmp_path, server.base_url, program=program, budget=budget, students=[SMALL], margin=0.3, test=100)
+        path = write(tmp_path, server.base_url, program=program, budget=budget, run=run, students=[SMALL], margin=0.3,
+                     test=100)  # fmt: skip
         made = await asyncio.to_thread(distill, path)
     small = made.students[0]
     assert small.certificate.test is not None
     assert (small.certificate.missing, small.certificate.outcome) == (0, "NON-INFERIOR")
-    assert 0.75 * budget["tokens"] <= made.spent.tokens <= budget["tokens"]
+    assert 0.8 * budget["tokens"] <= made.spent.tokens <= budget["tokens"]
 
 
 async def test_a_run_directory_belongs_to_one_distillation(whole: Whole, tmp_path: Path) -> None:

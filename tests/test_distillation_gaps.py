@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +24,26 @@ from world import command, draw
 Row = dict[str, Any]
 
 
-def rewrite(folder: Path, path: Path, change: Any, ending: str = "jsonl") -> None:
-    """Pass every row of every part through `change`, which is told the row's number."""
+def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    """Edit the config at `path`."""
+    document = json.loads(path.read_text())
+    edit(document)
+    path.write_text(json.dumps(document))
+
+
+def rewrite(folder: Path, path: Path, made: Callable[[int, Row], Row], ending: str = "jsonl") -> None:
+    """Pass every row of every part through `made`, which is told the row's number."""
     for part in ("train", "val", "test"):
         rows: list[Row] = [json.loads(line) for line in (folder / f"{part}.jsonl").read_text().splitlines()]
-        rows = [change(number, row) for number, row in enumerate(rows)]
+        rows = [made(number, row) for number, row in enumerate(rows)]
         if ending == "csv":
             lines = ["id,text,team", *(f"{row['id']},{row['text']},{row.get('team') or ''}" for row in rows)]
         else:
             lines = [json.dumps(row) for row in rows]
         (folder / f"{part}.{ending}").write_text("\n".join(lines) + "\n")
     if ending == "csv":
-        document = json.loads(path.read_text())
-        document["data"] |= {part: f"{part}.csv" for part in ("train", "val", "test")}
-        path.write_text(json.dumps(document))
+        files = {part: f"{part}.csv" for part in ("train", "val", "test")}
+        change(path, lambda document: document["data"].update(files))
 
 
 def without_every_other_answer(number: int, row: Row) -> Row:
@@ -67,9 +74,7 @@ async def test_no_row_needs_an_answer_where_the_teacher_is_right(tmp_path: Path)
         path = write(tmp_path, server.base_url, 60, students=[SMALL], margin=0.2, budget={"rollouts": 1200},
                      references="teacher")  # fmt: skip
         rewrite(tmp_path, path, without_the_column)
-        document = json.loads(path.read_text())
-        del document["data"]["expected"]
-        path.write_text(json.dumps(document))
+        change(path, lambda document: document["data"].pop("expected"))
         made = await asyncio.to_thread(distill, path)
     student = made.students[0]
     assert student.before is not None
@@ -79,9 +84,7 @@ async def test_no_row_needs_an_answer_where_the_teacher_is_right(tmp_path: Path)
 
 async def test_a_column_of_answers_that_no_row_has_is_a_slip_even_where_the_teacher_answers(tmp_path: Path) -> None:
     path = write(tmp_path, "http://127.0.0.1:9/v1", 60, references="mixed")
-    document = json.loads(path.read_text())
-    document["data"]["expected"] = "taem"
-    path.write_text(json.dumps(document))
+    change(path, lambda document: document["data"].update(expected="taem"))
     done = await command("distill", str(path))
     assert done.exit_code == 2
     assert "there is no column 'taem'. Did you mean 'team'?" in " ".join(done.output.split())
@@ -113,9 +116,7 @@ def silent_at_times(share: float) -> Behaviour:
 async def test_a_student_that_often_says_nothing_is_not_certified(tmp_path: Path, share: float, outcome: str) -> None:
     async with FaultyServer(silent_at_times(share)) as server:
         path = write(tmp_path, server.base_url, 150, students=[SMALL], margin=0.06, budget={"rollouts": 1400})
-        document = json.loads(path.read_text())
-        document["lms"]["openai/small"]["retries"] = 0
-        path.write_text(json.dumps(document))
+        change(path, lambda document: document["lms"]["openai/small"].update(retries=0))
         made = await asyncio.to_thread(distill, path)
     certificate = made.students[0].certificate
     assert certificate.outcome == outcome
@@ -134,9 +135,7 @@ async def test_where_the_only_student_dies_the_sealed_rows_stay_closed_until_it_
 
     async with FaultyServer(dying) as server:
         path = write(tmp_path, server.base_url, 60, students=[SMALL], margin=0.2, budget={"rollouts": 600})
-        document = json.loads(path.read_text())
-        document["lms"]["openai/small"]["retries"] = 0
-        path.write_text(json.dumps(document))
+        change(path, lambda document: document["lms"]["openai/small"].update(retries=0))
         with pytest.raises(RunError, match="no student can be tested, so the sealed rows stay closed: "):
             await asyncio.to_thread(distill, path)
         assert not any(re.search(r"Ticket 2\d{3}", str(body["messages"])) for body in server.bodies), "test rows ran"

@@ -2,12 +2,14 @@
 
 import json
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from promptopt.core import guard
 from promptopt.core.guard import Verdict, judge_test, no_test_rows, nothing_better, smallest_gain
 from promptopt.core.sealed import Pair, level_of
 from promptopt.stats.paired import mcnemar_mid_p, tango_interval
@@ -242,8 +244,9 @@ def test_row_order_does_not_matter(rows, shuffler, binary):
 @given(rows, st.booleans())
 def test_swapping_the_arms_mirrors_the_result(rows, binary):
     pairs = [Pair(f"row-{i}", old, new, group) for i, (old, new, group) in enumerate(rows)]
-    ahead = judge_test(pairs, binary=binary)
-    behind = judge_test([Pair(p.example_id, p.best, p.baseline, p.group) for p in pairs], binary=binary)
+    with mock.patch.object(guard, "MAX_MISSING", 1.0):
+        ahead = judge_test(pairs, binary=binary)
+        behind = judge_test([Pair(p.example_id, p.best, p.baseline, p.group) for p in pairs], binary=binary)
     assert behind.outcome == {"PROMOTE": "REJECT", "REJECT": "PROMOTE"}.get(ahead.outcome, "INCONCLUSIVE")
     if ahead.test is not None:
         assert behind.test.p == ahead.test.p
@@ -307,8 +310,10 @@ class TestErrorRates:
 
 
 class TestPlan:
-    def test_fewer_rows_show_only_larger_gains(self):
-        assert smallest_gain(60, binary=True) > smallest_gain(150, binary=True)
+    def test_a_later_opening_and_fewer_rows_show_only_larger_gains(self):
+        first = smallest_gain(150, binary=True)
+        assert smallest_gain(150, binary=True, opening=2) > first
+        assert smallest_gain(60, binary=True) > first
 
     def test_groups_are_what_counts_and_fewer_than_ten_show_nothing(self):
         assert smallest_gain(200, binary=True, groups=20) == smallest_gain(20, binary=False)

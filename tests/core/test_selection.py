@@ -8,11 +8,7 @@ from promptopt.core.candidate import Candidate, Demo
 from promptopt.core.selection import champion, prompt_bytes
 from promptopt.core.state import State
 
-ROWS = [f"v{i}" for i in range(40)]
-
-
-def one(name: str) -> Candidate:
-    return Candidate({"p": name})
+ROWS = [f"v{i}" for i in range(100)]
 
 
 def state(**val: list[float]) -> State:
@@ -36,16 +32,8 @@ def test_the_shortest_within_one_paired_standard_error_is_chosen() -> None:
 
 @pytest.mark.parametrize("n", range(5, 100))
 def test_a_row_lost_and_none_won_is_not_within_one_error_however_many_rows_there_are(n: int) -> None:
-    known = State(
-        candidates={c.id: c for c in map(one, ("base", "long_and_best", "brief"))},
-        val={
-            one("base").id: dict.fromkeys(map(str, range(n)), 0.0),
-            one("long_and_best").id: dict.fromkeys(map(str, range(n)), 1.0),
-            one("brief").id: {str(row): float(row > 0) for row in range(n)},
-        },
-        baseline=one("base").id,
-        incumbent=one("base").id,
-    )
+    best = [1.0] * n
+    known = state(base=[0.0] * n, long_and_best=best, brief=[0.0, *best[1:]])
     assert champion(known, n, "one_se").components["p"] == "long_and_best"
 
 

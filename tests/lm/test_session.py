@@ -23,9 +23,7 @@ ASKED = ({"role": "user", "content": "hello"},)
 class Scripted:
     """A gateway that answers or fails as it was told."""
 
-    script: list[Reply | CallFailed | BudgetExhausted] = field(
-        default_factory=list[Reply | CallFailed | BudgetExhausted]
-    )
+    script: list[Outcome] = field(default_factory=list[Outcome])
 
     async def complete(self, request: Request, scope: Scope) -> Reply:
         outcome = self.script.pop(0)

@@ -109,7 +109,10 @@ def certify(
     """
     level = level_of(opening)
     tests = {name: _test(pairs, margin, binary, level, seed) for name, pairs in students.items()}
-    strict = {name: _test(_unanswered_wrong(pairs), margin, binary, level, seed) for name, pairs in students.items()}
+    strict = {
+        name: _test(_silent_wrong(pairs), margin, binary, level, seed) if any(map(_silent, pairs)) else tests[name]
+        for name, pairs in students.items()
+    }
     held = holm([1.0 if test is None else test.p for test in strict.values()])
     lost = holm([1.0 if test is None else test.p_inferior for test in tests.values()])
     return {
@@ -118,8 +121,12 @@ def certify(
     }
 
 
-def _unanswered_wrong(pairs: Sequence[Pair]) -> list[Pair]:
-    return [replace(pair, best=0.0) if pair.best is None and pair.baseline is not None else pair for pair in pairs]
+def _silent(pair: Pair) -> bool:
+    return pair.best is None and pair.baseline is not None
+
+
+def _silent_wrong(pairs: Sequence[Pair]) -> list[Pair]:
+    return [replace(pair, best=0.0) if _silent(pair) else pair for pair in pairs]
 
 
 def _test(pairs: Sequence[Pair], margin: float, binary: bool, level: float, seed: int) -> NonInferiority | None:
@@ -163,8 +170,7 @@ def _certificate(
     if p_inferior <= level:
         return Certificate("INFERIOR", f"It loses more than {test.margin:g} ({seen}).", p, test, missing, None)
     if test.p <= level / among < strict.p:
-        silent = sum(pair.best is None and pair.baseline is not None for pair in pairs)
-        left = f"not with the {silent:,} that it left counted as wrong"
+        left = f"not with the {sum(map(_silent, pairs)):,} that it left counted as wrong"
         why = f"Quality held within {test.margin:g} on the rows that it answered ({seen}), but {left}."
         return Certificate("INCONCLUSIVE", why, p, test, missing, None)
     needed = _needed(test, level / among)

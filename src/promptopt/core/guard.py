@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from promptopt.core.sealed import ALPHA, Pair, PeopleScores, TestResult, measure
+from promptopt.core.sealed import ALPHA, Pair, PeopleScores, TestResult, level_of, measure
 from promptopt.stats.power import detectable_gain, detectable_gain_graded
 
 Outcome = Literal["PROMOTE", "REJECT", "INCONCLUSIVE"]
@@ -90,15 +90,15 @@ def untested(why: str) -> Verdict:
     return Verdict("INCONCLUSIVE", (f"{why}.", "Keep what you have; the test stays sealed."))
 
 
-def smallest_gain(rows: int, *, binary: bool, groups: int | None = None) -> float | None:
-    """The gain that a first test of this size will show 4 times in 5, before any score is known; None if it shows none.
+def smallest_gain(rows: int, *, binary: bool, groups: int | None = None, opening: int = 1) -> float | None:
+    """The gain that a test of this size will show 4 times in 5, before any score is known; None if it shows nothing.
 
     Assumes `power.DISCORDANCE` for binary scores and `power.SPREAD` for graded ones and for groups. `groups` is the
     number of groups among the rows; it matters only where rows share groups.
     """
     if groups is not None and groups < rows:
-        return detectable_gain_graded(groups) if groups >= MIN_GROUPS else None
-    return (detectable_gain if binary else detectable_gain_graded)(rows)
+        return detectable_gain_graded(groups, alpha=level_of(opening)) if groups >= MIN_GROUPS else None
+    return (detectable_gain if binary else detectable_gain_graded)(rows, alpha=level_of(opening))
 
 
 def _outcome(test: TestResult) -> Outcome:

@@ -64,9 +64,9 @@ def count_opening(directory: Path, test_hash: str, run_id: str) -> int:
     """
     log = _openings_beside(directory)
     with FileLock(log.with_suffix(".lock")):
-        runs = _runs_that_opened(log, test_hash)
+        text = _text_of(log)
+        runs = _runs_that_opened(text, test_hash)
         if run_id not in runs:
-            text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
             entry = json.dumps({"test": test_hash, "run": run_id, "directory": directory.name})
             with log.open("a", encoding="utf-8") as file:
                 file.write(("" if not text or text.endswith("\n") else "\n") + entry + "\n")
@@ -76,12 +76,15 @@ def count_opening(directory: Path, test_hash: str, run_id: str) -> int:
 
 def next_opening(directory: Path, test_hash: str, run_id: str | None) -> int:
     """Which opening of the test rows this run would make, or has made, from 1; `run_id` is None before it began."""
-    runs = _runs_that_opened(_openings_beside(directory), test_hash)
+    runs = _runs_that_opened(_text_of(_openings_beside(directory)), test_hash)
     return (runs.index(run_id) if run_id in runs else len(runs)) + 1
 
 
-def _runs_that_opened(log: Path, test_hash: str) -> list[str]:
-    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+def _text_of(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+
+
+def _runs_that_opened(text: str, test_hash: str) -> list[str]:
     return [run for line in text.splitlines() if (run := _opened_by(line, test_hash)) is not None]
 
 
