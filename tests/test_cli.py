@@ -335,6 +335,22 @@ def test_the_plan_says_rows_costs_and_what_the_test_can_show(tmp_path: Path) -> 
     assert "60 test rows show a gain of" in run.stdout
 
 
+def test_the_plan_counts_how_often_the_test_rows_were_opened_before(tmp_path: Path) -> None:
+    job = write_quick_job(tmp_path)
+    first, second = (("--set", f"run.dir=runs/{number}") for number in (1, 2))
+    before = cli("plan", job, *second).stdout
+    assert cli("optimize", job, *first).exit_code == 0
+    assert "opened" not in before
+    assert "opened" not in cli("plan", job, *first).stdout, "a run's own opening is no further one"
+    after = " ".join(cli("plan", job, *second).stdout.split())
+    assert "They were opened once before, and so tested at a level of 0.025." in after
+    assert _smallest_gain(after) > _smallest_gain(before)
+
+
+def _smallest_gain(planned: str) -> float:
+    return float(planned.split("show a gain of ")[1].split()[0])
+
+
 def test_a_plan_without_test_rows_says_so(tmp_path: Path) -> None:
     run = cli("plan", write_quick_job(tmp_path), "--set", "data.split.test=0")
     assert "the verdict will be INCONCLUSIVE" in run.stdout

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import closing
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
 from promptopt.config.distill import DistillConfig, StudentSettings
-from promptopt.core.budget import Budget
 from promptopt.core.candidate import Candidate
 from promptopt.core.sealed import level_of
 from promptopt.core.split import inputs_digest
@@ -19,8 +17,7 @@ from promptopt.job import Job
 from promptopt.lm.pricing import check_model, priced, require_price
 from promptopt.metrics.build import build, judges_in, models_in
 from promptopt.metrics.metric import Metric
-from promptopt.store.ledger import Ledger
-from promptopt.store.run_dir import LEDGER, next_opening
+from promptopt.store.run_dir import next_opening
 
 _SENTENCE = re.compile(r".+?(?:[.!?:](?=\s|$)|$)", re.DOTALL)
 _FORM = re.compile(r"\b(answer|repl(?:y|ies)|respond|output|return|format|json|only)\b", re.IGNORECASE)
@@ -110,16 +107,8 @@ def _distilling(config: DistillConfig, job: Job) -> Distilling:
     keys = {"teacher", "students", "margin", "references", "weak", "repeats", "cascade"}
     identity = {**job.identity, "distill": config.model_dump(mode="json", include=keys)}
     job = replace(job, identity=identity)
-    opening = next_opening(job.directory, inputs_digest(job.split.test), _run_id(job.directory))
+    opening = next_opening(job.directory, inputs_digest(job.split.test))
     return Distilling(config, job, students, weak(job, config.weak), _confidence(config, job), opening)
-
-
-def _run_id(directory: Path) -> str | None:
-    """Of the run in `directory`; None before it began."""
-    if not (directory / LEDGER).exists():
-        return None
-    with closing(Ledger(directory / LEDGER, Budget(), read_only=True)) as ledger:
-        return ledger.meta("run_id")
 
 
 def _confidence(config: DistillConfig, job: Job) -> Metric | None:

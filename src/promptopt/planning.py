@@ -12,12 +12,15 @@ from promptopt.core.budget import Spend
 from promptopt.core.candidate import Candidate
 from promptopt.core.example import Example
 from promptopt.core.guard import smallest_gain
+from promptopt.core.sealed import opened_before
+from promptopt.core.split import inputs_digest
 from promptopt.errors import ConfigError, DataError
 from promptopt.job import Job
 from promptopt.judges.asking import Asking
 from promptopt.lm.message import Request
 from promptopt.lm.pricing import price, worst_case
 from promptopt.metrics.build import judges_in, unforeseen
+from promptopt.store.run_dir import next_opening
 
 BYTES_OF_A_TOKEN = 4
 """How long a judge's view of one output token is taken to be."""
@@ -45,8 +48,10 @@ class Plan:
     """The sealed test, set aside first: both arms on every test row."""
     whole: Spend
     """The run at most: its caps where it has them, otherwise what its rollouts can cost."""
+    opening: int
+    """Which opening of its rows the test is; each later one is tested more strictly."""
     detectable: float | None
-    """Smallest gain that the test shows 4 times in 5; None where there is no test."""
+    """Smallest gain that this opening of the test shows 4 times in 5; None where there is no test."""
     proposal: Proposal | None
     """A split of all the rows with more power, where the data has rows that the split leaves unused."""
 
@@ -70,7 +75,7 @@ def plan(job: Job) -> Plan:
     rollout = dearest_rollout(job, variants)
     step = rollout.times(strategy.start_cost + len(split.val)) + reflection_spend(job)
     share = dearest(sealed_share(job, variant) for variant in variants)
-    groups = len({example.group or example.id for example in split.test})
+    opening = next_opening(job.directory, inputs_digest(split.test))
     made = Plan(
         rows={name: len(part) for name, part in split.parts.items()},
         duplicates=split.duplicates,
@@ -79,12 +84,19 @@ def plan(job: Job) -> Plan:
         step=step,
         test=share,
         whole=_whole(job, rollout, share),
-        detectable=smallest_gain(len(split.test), binary=job.metric.binary, groups=groups) if split.test else None,
+        opening=opening,
+        detectable=_detectable(job, opening),
         proposal=_proposal(job),
     )
     _require_power(job, made)
     _require_cover(job, made)
     return made
+
+
+def _detectable(job: Job, opening: int) -> float | None:
+    rows = job.split.test
+    groups = len({example.group or example.id for example in rows})
+    return smallest_gain(len(rows), binary=job.metric.binary, groups=groups, opening=opening) if rows else None
 
 
 def sealed_share(job: Job, best: Candidate) -> Spend:
@@ -226,8 +238,9 @@ def _require_power(job: Job, made: Plan) -> None:
         )
     if made.rows["test"] and made.detectable is None:
         raise ConfigError(
-            f"test has {made.rows['test']} rows, too few (or in too few groups) to show any gain; 60 rows show one of "
-            f"about {smallest_gain(60, binary=job.metric.binary):.2f}. Add test rows, or set test to 0 to go without.",
+            f"test has {made.rows['test']} rows{opened_before(made.opening)}, too few (or in too few groups) to show "
+            f"any gain; 60 rows show one of about {smallest_gain(60, binary=job.metric.binary):.2f}. Add test rows, or "
+            "set test to 0 to go without.",
             key="data.split.test",
         )
 

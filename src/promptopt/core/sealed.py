@@ -41,6 +41,12 @@ def level_of(opening: int) -> float:
     return ALPHA / 2 ** (opening - 1)
 
 
+def opened_before(opening: int) -> str:
+    """How often test rows were opened before, as a part of a sentence; nothing for the first time."""
+    times = "once" if opening == 2 else f"{opening - 1} times"
+    return f" opened {times} before, and so tested at a level of {level_of(opening):.2g}" if opening > 1 else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Pair:
     """One row of the test with both arms' scores in [0, 1]; None where a score is missing."""

@@ -13,7 +13,7 @@ from promptopt.core.budget import Spend
 from promptopt.core.candidate import Candidate
 from promptopt.core.example import Example
 from promptopt.core.guard import MIN_GROUPS
-from promptopt.core.sealed import level_of
+from promptopt.core.sealed import opened_before
 from promptopt.distill_job import Distilling, Student
 from promptopt.errors import ConfigError
 from promptopt.job import Job
@@ -130,12 +130,6 @@ def power(work: Distilling, square: float | None = None) -> Power:
     fewest = max(rows_to_pass(margin, level=level), MIN_GROUPS if grouped else 0)
     assert needed is not None  # an equal student can always be shown
     return Power(margin, n, "groups" if grouped else "rows", max(needed, fewest), fewest, carried, work.opening)
-
-
-def opened_before(opening: int) -> str:
-    """How often test rows were opened before, as a part of a sentence; nothing for the first time."""
-    times = "once" if opening == 2 else f"{opening - 1} times"
-    return f" opened {times} before, and so tested at a level of {level_of(opening):.2g}" if opening > 1 else ""
 
 
 def search_rollouts(work: Distilling) -> int:

@@ -11,7 +11,7 @@ from promptopt.core.budget import Spend
 from promptopt.core.certificate import Certificate, certify
 from promptopt.core.example import text_of
 from promptopt.core.rollout import Rollout
-from promptopt.core.sealed import Pair
+from promptopt.core.sealed import Pair, opened_before
 from promptopt.core.slices import members, sliced
 from promptopt.distill_job import Distilling, Student
 from promptopt.distillation.contest import Standing
@@ -19,7 +19,7 @@ from promptopt.distillation.cost import Cost, cost_of, factor, requests_to_pay, 
 from promptopt.distillation.escalation import CASCADE
 from promptopt.distillation.mixed import cascade_pairs, cascaded
 from promptopt.distillation.outcome import Cascaded, Distillation, Moved, Recommendation, Regression
-from promptopt.distillation.plan import opened_before, power
+from promptopt.distillation.plan import power
 from promptopt.distillation.sweep import Arm, Findings, paired
 from promptopt.judges.trust import trust_in
 from promptopt.reflect.evidence import plain

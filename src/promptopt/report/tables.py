@@ -12,6 +12,7 @@ from rich.text import Text
 from promptopt.comparison import Comparison, Evaluation
 from promptopt.core.budget import Spend
 from promptopt.core.guard import p_value
+from promptopt.core.sealed import opened_before
 from promptopt.distillation.plan import DistillPlan
 from promptopt.lm.catalogue import LICENCE, LocalModel
 from promptopt.planning import Plan, Proposal
@@ -67,7 +68,9 @@ def _power(made: Plan) -> str:
     rows = count(made.rows["test"], "test row")
     if not made.rows["test"]:
         return "There are no test rows, so the verdict will be INCONCLUSIVE."
-    return f"{rows} show a gain of {made.detectable:.2f} or more 4 times in 5; smaller ones are likely INCONCLUSIVE."
+    before = f" They were{opened_before(made.opening)}." if made.opening > 1 else ""
+    shows = f"{rows} show a gain of {made.detectable:.2f} or more 4 times in 5; smaller ones are likely INCONCLUSIVE."
+    return shows + before
 
 
 def _more_power(better: Proposal) -> str:

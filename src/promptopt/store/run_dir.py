@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from promptopt.core.budget import Budget
 from promptopt.errors import RunLocked, UserError
+from promptopt.store.ledger import Ledger
 
 LEDGER = "ledger.sqlite"
 RESULT = "result.json"
@@ -74,10 +76,19 @@ def count_opening(directory: Path, test_hash: str, run_id: str) -> int:
     return runs.index(run_id) + 1
 
 
-def next_opening(directory: Path, test_hash: str, run_id: str | None) -> int:
-    """Which opening of the test rows this run would make, or has made, from 1; `run_id` is None before it began."""
+def next_opening(directory: Path, test_hash: str) -> int:
+    """Which opening of the test rows the run in `directory` would make, or has made, from 1."""
     runs = _runs_that_opened(_text_of(_openings_beside(directory)), test_hash)
+    run_id = _run_id(directory) if runs else None
     return (runs.index(run_id) if run_id in runs else len(runs)) + 1
+
+
+def _run_id(directory: Path) -> str | None:
+    """Of the run in `directory`; None before it began."""
+    if not (directory / LEDGER).exists():
+        return None
+    with closing(Ledger(directory / LEDGER, Budget(), read_only=True)) as ledger:
+        return ledger.meta("run_id")
 
 
 def _text_of(log: Path) -> str:
