@@ -9,7 +9,8 @@ answers the test rows. Our calls are counted by the ledger, the peers' by a rela
 and not compared: it depends on what else the machine does.
 
 The arms are `promptopt`, `promptopt-self` (the student as its own reflection model), and those of peers.py, among which
-`promptopt-dspy` is ours on DSPy's program.
+`promptopt-dspy` is ours on DSPy's program. The task `pipeline` is such a program already, so its arms are DSPy's and
+`promptopt-dspy`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import asyncio
 import json
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -28,7 +29,7 @@ from typing import Any, cast
 
 import peers
 from counted import served
-from peers import Answer, Outcome, Task
+from peers import Answer, Chat, Outcome, Task
 
 from promptopt.api import optimize_job
 from promptopt.config import load
@@ -44,7 +45,12 @@ from promptopt.programs.prompt import Prompt, render
 from promptopt.stats.paired import tango_interval
 
 HERE = Path(__file__).parent
-TASKS = {"banking": HERE.parent / "configs" / "demo.yaml", "word-problems": HERE / "word_problems.yaml"}
+CONFIGS = HERE.parent / "configs"
+TASKS = {
+    "banking": CONFIGS / "demo.yaml",
+    "word-problems": HERE / "word_problems.yaml",
+    "pipeline": CONFIGS / "dspy_pipeline.yaml",
+}
 OUT = HERE.parent / "runs" / "local_models.jsonl"
 AT_ONCE = 4
 """Test rows that a model answers side by side."""
@@ -129,8 +135,7 @@ def run(name: str, arm: str, seed: int, folder: Path, overrides: Sequence[str] =
             train=job.split.train,
             val=job.split.val,
             expected=config.data.expected,
-            system=job.baseline.components["system"],
-            user=partial(render, job.baseline.components["user"]),
+            program=to_optimize(job),
             score=partial(score, job),
             student=student,
             student_args=program.args,
@@ -156,6 +161,14 @@ def run(name: str, arm: str, seed: int, folder: Path, overrides: Sequence[str] =
         found=outcome.found,
         repeats=repeats,
     )
+
+
+def to_optimize(job: Job) -> Chat | Callable[[], Any]:
+    """The job's program as peers take it."""
+    if isinstance(job.program, Prompt):
+        texts = job.baseline.components
+        return Chat(texts["system"], partial(render, texts["user"]))
+    return partial(cast(Any, job.program).build, job.baseline)
 
 
 def run_dir(job: Job, folder: Path) -> Path:
@@ -209,6 +222,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT, help="JSON lines, one a run; more are appended")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     given = parser.parse_args()
+    if given.task == "pipeline" and given.arm not in ("table", *peers.ON_DSPY):
+        parser.error(f"the task pipeline is a DSPy program: its arms are {', '.join(peers.ON_DSPY)}")
     if given.arm != "table":
         done = run(given.task, given.arm, given.seed, given.out.with_suffix(""), given.overrides)
         given.out.parent.mkdir(parents=True, exist_ok=True)

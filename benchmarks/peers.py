@@ -1,8 +1,9 @@
 """What other optimizers make of a task, each set up as its own documentation advises for the budget at hand.
 
-None of them can be held to a number of calls, so their settings are chosen to come as near to it as they allow. DSPy's
-programs start with DSPy's own answer format, which is a large part of what it gives a small model; gepa optimizes the
-task's plain prompt through its own default adapter. Ours is here as what optimizes DSPy's program, too.
+None of them can be held to a number of calls, so their settings are chosen to come as near to it as they allow. Where a
+task is a plain prompt, DSPy's programs start with DSPy's own answer format, which is a large part of what it gives a
+small model; gepa optimizes the prompt through its own default adapter. Ours is here too, as what optimizes DSPy's
+program.
 """
 
 from __future__ import annotations
@@ -38,6 +39,14 @@ Answer = Callable[[Example], Any]
 """A program as an optimizer left it: the output for one example, which the task's metric reads."""
 
 
+class Chat(NamedTuple):
+    """A task's plain prompt."""
+
+    system: str
+    user: Callable[[Mapping[str, Any]], str]
+    """An example's inputs as the user message."""
+
+
 class Task(NamedTuple):
     """What every peer is given."""
 
@@ -45,10 +54,10 @@ class Task(NamedTuple):
     val: Sequence[Example]
     expected: str
     """The column that holds the answer."""
-    system: str
-    user: Callable[[Mapping[str, Any]], str]
-    """An example's inputs as the user message of the plain prompt."""
+    program: Chat | Callable[[], Any]
+    """What is optimized: a plain prompt, or what makes a DSPy program."""
     score: Callable[[Example, Any], Score]
+    """Of an answer; of a DSPy program that is all its fields, by name."""
     student: Model
     student_args: Mapping[str, Any]
     reflection: Model
@@ -166,6 +175,9 @@ def gepa(task: Task, seed: int) -> Outcome:
     from gepa import optimize
     from gepa.adapters.default_adapter.default_adapter import DefaultAdapter, EvaluationResult
 
+    prompt = task.program
+    assert isinstance(prompt, Chat), "gepa's default adapter runs plain prompts"
+
     def reply(messages: Sequence[Any]) -> str:
         return task.student.ask(messages, **task.student_args)
 
@@ -173,18 +185,18 @@ def gepa(task: Task, seed: int) -> Outcome:
         score = task.score(row["example"], response)
         return EvaluationResult(score.value, score.feedback)
 
-    def reflect(prompt: Any) -> str:
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    def reflect(asked: Any) -> str:
+        messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
         return task.reflection.ask(messages, **{**task.reflection_args, "max_tokens": REFLECTION_TOKENS})
 
     def rows(examples: Sequence[Example]) -> list[Any]:
-        return [{"input": task.user(example.inputs), "example": example} for example in examples]
+        return [{"input": prompt.user(example.inputs), "example": example} for example in examples]
 
     def answers(system: str) -> Answer:
-        return lambda example: reply(chat(system, task.user(example.inputs)))
+        return lambda example: reply(chat(system, prompt.user(example.inputs)))
 
     result = optimize(
-        seed_candidate={"system": task.system},
+        seed_candidate={"system": prompt.system},
         trainset=rows(task.train),
         valset=rows(task.val),
         adapter=DefaultAdapter(reply, evaluate),
@@ -194,7 +206,7 @@ def gepa(task: Task, seed: int) -> Outcome:
         seed=seed,
     )
     best = result.best_candidate["system"]
-    return Outcome(answers(task.system), answers(best), best)
+    return Outcome(answers(prompt.system), answers(best), best)
 
 
 def chat(system: str, user: str) -> list[dict[str, str]]:
@@ -209,6 +221,8 @@ ARMS: Mapping[str, Callable[[Task, int], Outcome]] = {
     "promptopt-dspy": promptopt_dspy,
     "gepa": gepa,
 }
+ON_DSPY = ("bfsrs", "mipro", "dspy-gepa", "promptopt-dspy")
+"""Arms that can begin with a DSPy program of the task's own."""
 
 
 def _lm(model: Model, arguments: Mapping[str, Any]) -> Any:
@@ -219,20 +233,24 @@ def _lm(model: Model, arguments: Mapping[str, Any]) -> Any:
 
 
 def _program(task: Task, labels: bool = True) -> Any:
-    """DSPy's program as its guides write it: few answers as a `Literal`, answers to work out by a chain of thought.
+    """The task's program, or DSPy's as its guides write it for a plain prompt: few answers as a `Literal`, answers to
+    work out by a chain of thought.
 
     What the student says that is no label DSPy asks for again, as JSON: on banking that makes 1.6 calls a row.
     """
     import dspy
 
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
+    if not isinstance(task.program, Chat):
+        dspy.configure(lm=_lm(task.student, task.student_args))
+        return task.program()
     room = task.student_args["max_tokens"] + FORMAT_TOKENS
     dspy.configure(lm=_lm(task.student, {**task.student_args, "max_tokens": room}))
     answers = sorted({str(example.expected) for example in task.train})
     few = 2 * len(answers) <= len(task.train)
     answer: Any = Literal[tuple(answers)] if few and labels else str
     fields: dict[str, Any] = {name: (str, dspy.InputField()) for name in task.train[0].inputs}
-    signature = dspy.Signature({**fields, task.expected: (answer, dspy.OutputField())}, task.system)
+    signature = dspy.Signature({**fields, task.expected: (answer, dspy.OutputField())}, task.program.system)
     return dspy.Predict(signature) if few else dspy.ChainOfThought(signature)
 
 
@@ -252,24 +270,27 @@ def _metric(task: Task, feedback: bool = False) -> Callable[..., Any]:
     rows = {row.id: row for row in (*task.train, *task.val)}
 
     def metric(example: Any, prediction: Any, trace: object = None) -> float:
-        return task.score(rows[example.row], prediction[task.expected]).value
+        return task.score(rows[example.row], _said(task, prediction)).value
 
     def with_feedback(
         example: Any, prediction: Any, trace: object = None, pred_name: object = None, pred_trace: object = None
     ) -> Any:
         import dspy
 
-        score = task.score(rows[example.row], prediction[task.expected])
+        score = task.score(rows[example.row], _said(task, prediction))
         return dspy.Prediction(score=score.value, feedback=score.feedback)
 
     return with_feedback if feedback else metric
 
 
+def _said(task: Task, prediction: Any) -> Any:
+    """What the task's metric reads of a DSPy prediction."""
+    return prediction[task.expected] if isinstance(task.program, Chat) else dict(prediction)
+
+
 def _outcome(task: Task, before: Any, after: Any) -> Outcome:
-    predict = after.predictors()[0]
-    return Outcome(
-        _answers(task, before), _answers(task, after), f"{predict.signature.instructions}\n({len(predict.demos)} demos)"
-    )
+    found = [f"{predict.signature.instructions}\n({len(predict.demos)} demos)" for predict in after.predictors()]
+    return Outcome(_answers(task, before), _answers(task, after), "\n\n".join(found))
 
 
 def _answers(task: Task, program: Any) -> Answer:
@@ -277,8 +298,8 @@ def _answers(task: Task, program: Any) -> Answer:
 
     def answer(example: Example) -> Any:
         try:
-            return program(**example.inputs)[task.expected]
+            return _said(task, program(**example.inputs))
         except AdapterParseError:
-            return ""
+            return None
 
     return answer
