@@ -78,7 +78,7 @@ class Run:
     found: str
     """The prompt that the search returned, and how many demos."""
     repeats: int | None = None
-    """Calls of the student that asked what had been asked before; None where nobody counted."""
+    """Calls of the student that asked what had been asked before; None where no relay stood before it."""
 
 
 def mean(rows: Sequence[int]) -> float:
@@ -148,7 +148,7 @@ def run(name: str, arm: str, seed: int, folder: Path, overrides: Sequence[str] =
         outcome = ours(job, task) if arm in OURS else peers.ARMS[arm](task, seed)
         seconds = time.monotonic() - began
         spent = outcome.spent or peers.Spent(student.calls, reflection.calls, student.tokens + reflection.tokens)
-        repeats = None if outcome.spent else student.repeats
+        repeats = None if arm in OURS else student.repeats
         before, after = (rows_right(task, job.split.test, answer) for answer in (outcome.before, outcome.after))
     return Run(
         name,

@@ -158,16 +158,19 @@ def promptopt_dspy(task: Task, seed: int) -> Outcome:
     import promptopt
 
     program = _program(task)
+    alone = task.reflection.name == task.student.name
     optimizer = promptopt.DSPyOptimizer(
         metric=_metric(task, feedback=True),
-        reflection_lm=_lm(task.reflection, task.reflection_args),
+        reflection_lm=_lm(task.student if alone else task.reflection, task.reflection_args),  # one name, one endpoint
         budget=promptopt.Budget(rollouts=task.calls),
         run_dir=task.run_dir,
         seed=seed,
         concurrency=THREADS,
     )
     best = optimizer.compile(program, trainset=_examples(task, task.train), valset=_examples(task, task.val))
-    return _outcome(task, program, best)
+    asked, tokens = best.promptopt.by_purpose, best.promptopt.spent.tokens
+    spent = Spent(asked["program"].calls, asked["reflection"].calls, tokens)
+    return _outcome(task, program, best)._replace(spent=spent)
 
 
 def gepa(task: Task, seed: int) -> Outcome:
