@@ -43,6 +43,14 @@ def broken(example, output):
 """
 
 
+QUICK_DATA: dict[str, Any] = {
+    "path": "rows.jsonl",
+    "inputs": ["n"],
+    "expected": "label",
+    "split": {"train": 30, "val": 30, "test": 60},
+}
+
+
 def write_quick_job(folder: Path, **changes: Any) -> Path:
     """A job without any model: a function that longer texts make better, whatever they say."""
     rows = [json.dumps({"n": n, "label": f"l{n % 4}"}) for n in range(120)]
@@ -51,12 +59,7 @@ def write_quick_job(folder: Path, **changes: Any) -> Path:
     job: dict[str, Any] = {
         "name": "quick",
         "program": {"type": "function", "path": "program.py:run", "components": {"text": "Say the label."}},
-        "data": {
-            "path": "rows.jsonl",
-            "inputs": ["n"],
-            "expected": "label",
-            "split": {"train": 30, "val": 30, "test": 60},
-        },
+        "data": QUICK_DATA,
         "metric": "exact_match",
         "budget": {"rollouts": 300},
     }
@@ -345,6 +348,20 @@ def test_the_plan_counts_how_often_the_test_rows_were_opened_before(tmp_path: Pa
     after = " ".join(cli("plan", job, *second).stdout.split())
     assert "They were opened once before, and so tested at a level of 0.025." in after
     assert _smallest_gain(after) > _smallest_gain(before)
+
+
+def test_a_test_that_other_runs_have_worn_out_is_refused_to_all_but_those_that_have_begun(tmp_path: Path) -> None:
+    job = write_quick_job(tmp_path, data={**QUICK_DATA, "split": {"train": 30, "val": 30, "test": 7}})
+    run = ("--set", "run.dir=runs/begun")
+    assert cli("optimize", job, *run).exit_code == 0
+    (tmp_path / "runs" / "test-openings.jsonl").unlink()
+    for number in range(3):
+        assert cli("optimize", job, "--set", f"run.dir=runs/{number}").exit_code == 0
+    worn_out = "opened 3 times before, and so tested at a level of 0.0063"
+    assert_one_message(cli("optimize", job, "--set", "run.dir=runs/new"), f"test has 7 rows {worn_out}, too few")
+    planned = " ".join(cli("plan", job, *run).stdout.split())
+    assert f"7 test rows can show no gain any more. They were {worn_out}. Take others." in planned
+    assert cli("optimize", job, *run).exit_code == 0
 
 
 def _smallest_gain(planned: str) -> float:

@@ -16,7 +16,7 @@ from aiohttp import web
 from promptopt.api import plan
 from promptopt.distill_api import distill
 from promptopt.distillation.plan import DistillPlan
-from promptopt.errors import RunError
+from promptopt.errors import ConfigError, RunError
 from promptopt.testing.faulty import Behaviour, Body, FaultyServer, completion, used
 from test_distillation import SMALL, behave, write
 from world import command, draw
@@ -159,8 +159,16 @@ async def test_rows_that_were_opened_before_are_planned_and_tested_more_strictly
         assert "opened once before, and so tested at a level of 0.025" in planned.power.sentence
         assert any("opened once before" in remark for remark in made.remarks)
         again = plan(path)
+        log = tmp_path / "runs/test-openings.jsonl"
+        opened = json.loads(log.read_text().splitlines()[0])
+        others = [json.dumps({**opened, "run": f"other {number}"}) for number in range(40)]
+        log.write_text("\n".join(others) + "\n", encoding="utf-8")
+        ended = await asyncio.to_thread(distill, path)
+        with pytest.raises(ConfigError, match="opened 41 times before"):
+            plan(write(tmp_path, server.base_url, 80, students=[SMALL], margin=0.2, run={"dir": "runs/new"}))
     assert isinstance(again, DistillPlan)
     assert again.power.opening == 2, "a run's own opening is no further one"
+    assert ended.to_json()["students"] == made.to_json()["students"], "a run that has begun may end"
 
 
 async def test_what_a_kill_cut_off_is_no_part_of_a_price(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from promptopt.judges.asking import Asking
 from promptopt.lm.message import Request
 from promptopt.lm.pricing import price, worst_case
 from promptopt.metrics.build import judges_in, unforeseen
-from promptopt.store.run_dir import next_opening
+from promptopt.store.run_dir import begun, next_opening
 
 BYTES_OF_A_TOKEN = 4
 """How long a judge's view of one output token is taken to be."""
@@ -51,7 +51,7 @@ class Plan:
     opening: int
     """Which opening of its rows the test is; each later one is tested more strictly."""
     detectable: float | None
-    """Smallest gain that this opening of the test shows 4 times in 5; None where there is no test."""
+    """Smallest gain that this opening of the test shows 4 times in 5; None where there is no test, or none is shown."""
     proposal: Proposal | None
     """A split of all the rows with more power, where the data has rows that the split leaves unused."""
 
@@ -228,7 +228,10 @@ def _proposal(job: Job) -> Proposal | None:
 
 
 def _require_power(job: Job, made: Plan) -> None:
-    """Refuse parts that are too small to show anything, however large the gain."""
+    """Refuse parts that are too small to show anything, however large the gain.
+
+    A run that has begun may end even so: others may have opened its test rows meanwhile.
+    """
     fewest = next(n for n in count(1) if smallest_gain(n, binary=job.metric.binary) is not None)
     if made.rows["val"] < fewest:
         raise ConfigError(
@@ -236,7 +239,7 @@ def _require_power(job: Job, made: Plan) -> None:
             "better 40 and more.",
             key="data.split.val",
         )
-    if made.rows["test"] and made.detectable is None:
+    if made.rows["test"] and made.detectable is None and not begun(job.directory):
         raise ConfigError(
             f"test has {made.rows['test']} rows{opened_before(made.opening)}, too few (or in too few groups) to show "
             f"any gain; 60 rows show one of about {smallest_gain(60, binary=job.metric.binary):.2f}. Add test rows, or "

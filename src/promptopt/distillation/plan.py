@@ -26,6 +26,7 @@ from promptopt.stats.noninferiority import (
     smallest_margin_graded,
 )
 from promptopt.stats.power import SPREAD, discordance_at
+from promptopt.store.run_dir import begun
 
 Price = Callable[[Candidate], Spend]
 """What a candidate costs on some rows."""
@@ -227,7 +228,8 @@ def _whole(work: Distilling, parts: Sequence[Part]) -> Spend:
 
 
 def _require_power(work: Distilling, found: Power) -> None:
-    if found.n >= found.fewest:
+    """Refuse a test that nobody can pass, unless the run has begun: others may have opened its rows meanwhile."""
+    if found.n >= found.fewest or begun(work.job.directory):
         return
     several = f" and {len(work.students)} students" if len(work.students) > 1 else ""
     carried = f", or a margin of about {found.carried:.2g}" if found.carried else ""

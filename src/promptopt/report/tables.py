@@ -69,6 +69,8 @@ def _power(made: Plan) -> str:
     if not made.rows["test"]:
         return "There are no test rows, so the verdict will be INCONCLUSIVE."
     before = f" They were{opened_before(made.opening)}." if made.opening > 1 else ""
+    if made.detectable is None:
+        return f"{rows} can show no gain any more.{before} Take others."
     shows = f"{rows} show a gain of {made.detectable:.2f} or more 4 times in 5; smaller ones are likely INCONCLUSIVE."
     return shows + before
 

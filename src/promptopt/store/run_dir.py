@@ -76,6 +76,11 @@ def count_opening(directory: Path, test_hash: str, run_id: str) -> int:
     return runs.index(run_id) + 1
 
 
+def begun(directory: Path) -> bool:
+    """Whether `directory` has a run that has begun; it may have paid for something."""
+    return (directory / LEDGER).exists()
+
+
 def next_opening(directory: Path, test_hash: str) -> int:
     """Which opening of the test rows the run in `directory` would make, or has made, from 1."""
     runs = _runs_that_opened(_text_of(_openings_beside(directory)), test_hash)
@@ -85,7 +90,7 @@ def next_opening(directory: Path, test_hash: str) -> int:
 
 def _run_id(directory: Path) -> str | None:
     """Of the run in `directory`; None before it began."""
-    if not (directory / LEDGER).exists():
+    if not begun(directory):
         return None
     with closing(Ledger(directory / LEDGER, Budget(), read_only=True)) as ledger:
         return ledger.meta("run_id")
