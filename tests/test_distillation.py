@@ -22,9 +22,9 @@ from promptopt.distill_api import distill
 from promptopt.distillation.outcome import Distillation
 from promptopt.distillation.plan import DistillPlan
 from promptopt.errors import BaselineFailed, RunChanged
-from promptopt.result import reading
 from promptopt.stats.noninferiority import rows_for_margin
 from promptopt.stats.power import discordance_at
+from promptopt.store.run_dir import reading
 from promptopt.testing.faulty import Behaviour, Body, FaultyServer, completion, used
 from world import (
     SEED_PROMPT,

@@ -15,8 +15,9 @@ from promptopt.core.candidate import Candidate
 from promptopt.core.rollout import Rollout, values
 from promptopt.core.sealed import Pair, TestResult, measure
 from promptopt.errors import UserError
-from promptopt.result import read_result, reading
+from promptopt.result import read_result
 from promptopt.stats.paired import studentised_interval
+from promptopt.store.run_dir import reading
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ from promptopt.job import Job
 from promptopt.judge_job import JudgeJob, aligning, measuring
 from promptopt.judges.sheet import FEWEST_LABELS, read_sheet, scale_of, sheet
 from promptopt.judges.trust import CALIBRATION
-from promptopt.result import INTERRUPTED, Result, read_result, reading, rebuild
+from promptopt.result import INTERRUPTED, Result, read_result, rebuild
 from promptopt.running import blocking, in_time, open_ledger, runner_for, shown, so_far
 from promptopt.store.ledger import Ledger
-from promptopt.store.run_dir import locked, write_json
+from promptopt.store.run_dir import locked, reading, write_json
 
 
 def calibrate(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from promptopt.core.budget import Budget, Spend
+from promptopt.core.budget import Spend
 from promptopt.core.candidate import Candidate
 from promptopt.core.guard import Trust, Verdict, judge_test, no_test_rows, nothing_better, untested
 from promptopt.core.sealed import Pair
@@ -20,7 +19,7 @@ from promptopt.core.selection import Offer, champion, front, prompt_tokens
 from promptopt.core.state import State, Told, replay
 from promptopt.errors import UserError
 from promptopt.store.ledger import FailedRows, Ledger
-from promptopt.store.run_dir import LEDGER, RESULT, write_json
+from promptopt.store.run_dir import RESULT, reading, write_json
 
 if TYPE_CHECKING:
     import pandas
@@ -191,16 +190,6 @@ def rebuild(directory: Path) -> Result:
     """
     with reading(directory) as ledger:
         return read_result(ledger, directory)
-
-
-@contextmanager
-def reading(directory: Path) -> Generator[Ledger]:
-    """The ledger of the run in `directory`, to read only. Raises as `rebuild` does."""
-    path = directory / LEDGER
-    if not path.exists():
-        raise UserError(f"{directory} is not a run directory: it has no {LEDGER}.")
-    with closing(Ledger(path, Budget(), read_only=True)) as ledger:
-        yield ledger
 
 
 def read_result(ledger: Ledger, directory: Path) -> Result:

@@ -81,7 +81,7 @@ def _verify(
 def _config_of(run_dir: Path) -> Path:
     """The config that the run was made with."""
     from promptopt.distillation.verify import CONFIG_FILE
-    from promptopt.result import reading
+    from promptopt.store.run_dir import reading
 
     with reading(run_dir) as ledger:
         known = ledger.meta(CONFIG_FILE)

@@ -37,10 +37,10 @@ from promptopt.lm.pricing import check_model, require_price
 from promptopt.metrics.preflight import check_rows
 from promptopt.report.distilled import VERIFIED, Distilled, Verified, is_distillation, read_distillation
 from promptopt.report.distilled import Student as Certified
-from promptopt.result import reading, spent_json
+from promptopt.result import spent_json
 from promptopt.running import in_time, open_ledger, runner_for
 from promptopt.store.ledger import Ledger
-from promptopt.store.run_dir import count_opening, locked, write_json
+from promptopt.store.run_dir import count_opening, locked, reading, write_json
 
 CONFIG_FILE = "config file"
 """The ledger's name for where the config stands, seen from the run directory."""

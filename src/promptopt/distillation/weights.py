@@ -26,8 +26,8 @@ from promptopt.job import split_of
 from promptopt.programs.build import build as build_program
 from promptopt.programs.prompt import Prompt
 from promptopt.report.export import as_json
-from promptopt.result import reading
 from promptopt.store.ledger import Ledger
+from promptopt.store.run_dir import reading
 
 VALID = 0.1
 """Share of the rows, whole groups of them, that go into the second file."""

@@ -18,7 +18,7 @@ from promptopt.programs.build import dspy_module
 from promptopt.programs.nearest import NEARNESS
 from promptopt.report.distilled import Distilled, Underway
 from promptopt.report.folder import look_into
-from promptopt.result import reading
+from promptopt.store.run_dir import reading
 
 
 @dataclass(frozen=True, slots=True)

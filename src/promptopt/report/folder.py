@@ -11,9 +11,9 @@ from pathlib import Path
 from promptopt.errors import PromptoptError, UserError
 from promptopt.report.advice import Condition
 from promptopt.report.distilled import Distilled, Underway, is_distillation, read_distillation
-from promptopt.result import INTERRUPTED, Result, read_result, reading
+from promptopt.result import INTERRUPTED, Result, read_result
 from promptopt.store.ledger import Ledger
-from promptopt.store.run_dir import LEDGER, in_use
+from promptopt.store.run_dir import LEDGER, in_use, reading
 
 Found = Result | Distilled | Underway
 """What a run has come to."""

@@ -13,7 +13,8 @@ from promptopt.core.state import Told, replay
 from promptopt.core.strategies.space import Space
 from promptopt.core.strategies.study import TRIAL, Ending, directions
 from promptopt.errors import UserError
-from promptopt.result import Result, reading, rebuild
+from promptopt.result import Result, rebuild
+from promptopt.store.run_dir import reading
 
 if TYPE_CHECKING:
     import optuna

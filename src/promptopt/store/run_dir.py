@@ -81,6 +81,18 @@ def begun(directory: Path) -> bool:
     return (directory / LEDGER).exists()
 
 
+@contextmanager
+def reading(directory: Path) -> Generator[Ledger]:
+    """The ledger of the run in `directory`, to read only.
+
+    Raises LedgerCorrupt for a torn or foreign ledger and UserError where no run is.
+    """
+    if not begun(directory):
+        raise UserError(f"{directory} is not a run directory: it has no {LEDGER}.")
+    with closing(Ledger(directory / LEDGER, Budget(), read_only=True)) as ledger:
+        yield ledger
+
+
 def next_opening(directory: Path, test_hash: str) -> int:
     """Which opening of the test rows the run in `directory` would make, or has made, from 1."""
     runs = _runs_that_opened(_text_of(_openings_beside(directory)), test_hash)
@@ -92,7 +104,7 @@ def _run_id(directory: Path) -> str | None:
     """Of the run in `directory`; None before it began."""
     if not begun(directory):
         return None
-    with closing(Ledger(directory / LEDGER, Budget(), read_only=True)) as ledger:
+    with reading(directory) as ledger:
         return ledger.meta("run_id")
 
 
