@@ -25,9 +25,10 @@ from typer.testing import Result as Done
 import promptopt
 from dspy_world import KEY, lm_at, say
 from promptopt.cli import app
+from promptopt.config import load
 from promptopt.dspy_optimizer import DSPyOptimizer
 from promptopt.errors import BaselineFailed, ConfigError, DataError
-from promptopt.job import from_objects
+from promptopt.job import Job, from_objects
 from promptopt.testing.faulty import Body, FaultyServer, completion, used
 from world import draw, reflector, rows, student
 
@@ -512,6 +513,15 @@ def test_a_path_that_makes_no_module_is_told(path: str, said: str, server: Fault
     done = cli("plan", write_job(tmp_path, server, program={"type": "dspy", "path": path, "lm": "openai/sim"}))
     assert done.exit_code == 2
     assert said in done.stderr
+
+
+def test_where_a_step_has_no_labels_right_replies_are_shown_sooner(server: FaultyServer, tmp_path: Path) -> None:
+    def wins(path: str) -> float:
+        program = {"type": "dspy", "path": path, "lm": "openai/sim"}
+        job = Job.from_config(load(write_job(tmp_path, server, program=program)))
+        return job.operators["bootstrap"][1].wins
+
+    assert wins("modules.py:plain") < wins("modules.py:steps")
 
 
 def test_a_module_may_be_named_as_it_stands(server: FaultyServer, tmp_path: Path) -> None:

@@ -47,6 +47,9 @@ Words = Mapping[str, Any]
 MAX_PROMPT_TOKENS = 4000
 """Longest prompt, in estimated tokens, where the strategy names no limit."""
 
+ONLY_BOOTSTRAPPED = 0.4
+"""What `bootstrap` is believed to win where a slot has no labelled demos, as a step between others: as much as they."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -160,6 +163,9 @@ class Job:
                 "nothing can propose: give a reflection model, a program that takes demos, or other strategy.operators",
                 key="strategy.operators",
             )
+        if "bootstrap" in usable and not all(map(self.labelled.get, self.program.demo_slots)):
+            operator, prior = usable["bootstrap"]
+            usable["bootstrap"] = operator, replace(prior, wins=ONLY_BOOTSTRAPPED)
         return usable
 
     @cached_property

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
 import pytest
-from driving import RULES, SCAN, TIPS, Drive, World, complete, failing, reflective, score, search_of, teach
+from driving import FEEDBACK, RULES, SCAN, TIPS, Drive, World, complete, failing, reflective, score, search_of, teach
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -32,7 +32,7 @@ def jobs(draw: st.DrawFn, *, capped: bool = False) -> Callable[[], Drive]:
     """Something that makes equal drives: rows, operators, limits and look-ahead of all sizes."""
     val, train = draw(st.integers(6, 50)), draw(st.integers(4, 40))
     pipeline, rebase = draw(st.integers(1, 9)), draw(st.integers(1, 4))
-    operators = draw(st.sampled_from([(RULES, TIPS), (RULES,), (SCAN, RULES, TIPS)]))
+    operators = draw(st.sampled_from([(RULES, TIPS), (RULES,), (SCAN, RULES, TIPS), (RULES, FEEDBACK)]))
     limits = {"minibatch": draw(st.integers(1, 10)), "block": draw(st.integers(1, 12))}
     if not capped:
         limits["target"] = draw(st.sampled_from([None, 0.5, 0.9]))
@@ -141,6 +141,19 @@ def test_operators_see_train_rows_only_and_each_brief_its_own() -> None:
             assert all(row.example.id.startswith("t") for row in brief.evidence)
             assert all(row.rollout.candidate_id == brief.parent.id for row in brief.evidence)
             assert all(example.id.startswith("t") for example in brief.train)
+
+
+def test_an_operator_that_reads_all_is_shown_what_others_paid_for() -> None:
+    drive = Drive(search_of(reflective(operators=(RULES, FEEDBACK)), pipeline=1, cap=500), World(score, teach))
+    drive.play(Random(0))
+    known: defaultdict[str, set[str]] = defaultdict(set)
+    for request in drive.asked:
+        brief = request.briefs[0]
+        rows = {row.example.id for row in brief.evidence}
+        if request.operator == "feedback" and known[brief.parent.id]:
+            assert rows == known[brief.parent.id]
+        known[brief.parent.id] |= rows
+    assert max(len(request.briefs[0].evidence) for request in drive.asked if request.operator == "feedback") > 8
 
 
 def test_what_did_not_help_is_told_to_the_operators_that_follow() -> None:

@@ -67,6 +67,7 @@ REJECTED = {AddLines("system", ("- be bold",)).note: "mends none of 6 rows"}
         (answer("billing: it asks about something that was already bought"), "repeated the request"),
         (answer("card: it asks about something that was already sent"), "repeated the request"),
         (answer("Sales are closed at night"), "repeated the request"),
+        (answer("The example shows only the form of an answer; give the number"), "repeated the request"),
         (answer("be brave (mends none of 6 rows)"), "repeated the request"),
         (answer("be brave / - be bold"), "repeated the request"),
     ],

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from briefs import TRAIN, brief, labelled, seen
 from hypothesis import given
 from hypothesis import strategies as st
 
 from promptopt.core.candidate import Demo
-from promptopt.core.edit import Brief, ChangeDemos, Edit, SetDemos
+from promptopt.core.edit import Brief, ChangeDemos, Edit, Evidence, SetDemos
 from promptopt.core.example import Example
+from promptopt.core.rollout import Invocation, Rollout, Score
 from promptopt.core.selection import prompt_bytes
 from promptopt.reflect.operator import Refused
 from promptopt.reflect.operators.bootstrap import BootstrappedDemos
@@ -135,6 +138,29 @@ def test_where_nothing_is_perfect_the_best_replies_become_demos() -> None:
 def test_bootstrapped_demos_replace_labelled_ones_and_join_their_own_kind() -> None:
     given_brief = brief(evidence=[seen(TRAIN[0], REASONED, 1.0)], demos=(labelled(TRAIN[3]), Demo("r6", {}, "So: 6")))
     assert ids(BootstrappedDemos().draw(given_brief), given_brief) == ["r6", "r0"]
+
+
+def in_two_steps(row: Example, score: float = 1.0) -> Evidence:
+    """`row` with what a program of two parts replied."""
+    steps = (Invocation("read", row.inputs, "a fact"), Invocation("plan", {"facts": "a fact"}, "a plan"))
+    return Evidence(row, Rollout("c", row.id, output={"plan": "a plan"}, invocations=steps, score=Score(score)))
+
+
+def test_every_part_of_a_program_is_shown_what_it_replied_on_the_same_right_rows() -> None:
+    evidence = [in_two_steps(TRAIN[0]), in_two_steps(TRAIN[1], 0.0), in_two_steps(TRAIN[2]), in_two_steps(TRAIN[3])]
+    given_brief = replace(brief(evidence=evidence, max_demos=4), labelled={"read": (), "plan": ()})
+    child = BootstrappedDemos().draw(given_brief).apply(given_brief.parent)
+    shown = {slot: [demo.example_id for demo in demos] for slot, demos in child.demos.items()}
+    assert shown["read"] == shown["plan"]
+    assert len(shown["read"]) == 2
+    assert set(shown["read"]) < {"r0", "r2", "r3"}
+    assert {demo.output for demo in child.demos["plan"]} == {"a plan"}
+    assert dict(child.demos["plan"][0].inputs) == {"facts": "a fact"}
+
+
+def test_what_a_step_has_room_for_is_counted_with_the_demos_of_the_others() -> None:
+    given_brief = replace(brief(evidence=[in_two_steps(TRAIN[0])], max_demos=1), labelled={"read": (), "plan": ()})
+    assert BootstrappedDemos().draw(given_brief).apply(given_brief.parent).n_demos == 1
 
 
 def test_bootstrapping_keeps_the_limits() -> None:

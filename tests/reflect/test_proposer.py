@@ -128,3 +128,14 @@ def test_every_operator_is_listed_under_its_name_with_what_is_believed_of_it(nam
     operator = make()
     assert 0 < prior.wins < prior.tries
     assert isinstance(operator, Asked if prior.asks else Drawn)
+
+
+async def test_a_model_that_copies_the_sample_is_asked_again_without_it() -> None:
+    copied = json.dumps({"rules": ["billing: it asks about something that was already bought"]})
+    proposal, model = await propose("rules", [copied, RULES])
+    assert proposal.edit == AddLines("system", ("- be kind", "- be brief"))
+    assert proposal.refused == {"repeated the request": 1}
+    first, second = (str(request.messages) for request in model.requests)
+    assert "already bought" in first
+    assert "already bought" not in second
+    assert model.requests[1].schema == model.requests[0].schema

@@ -81,6 +81,7 @@ def test_a_text_with_fences_of_its_own_reaches_from_the_first_fence_to_the_last(
         (fence("Name it: {text}\nExample 1 (score 0.00 of 1)\nReply: x"), "copied a row"),
         (fence("Name it: {text}\nIf you have any further questions, let me know."), "small talk"),
         (fence("Name the intent of {text} (behind by 0.50 after 8 rows)."), "repeated the request"),
+        (fence("{text}: say exactly what form a reply must have"), "repeated the request"),
         (fence("label0"), "answered an example"),
         (fence("1. label0\n2. top_up"), "answered an example"),
     ],

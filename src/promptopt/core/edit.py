@@ -7,7 +7,7 @@ adds to what they won instead of undoing it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from promptopt.core.candidate import Candidate, Component, Demo, Filling
@@ -153,6 +153,15 @@ class Together:
 
 
 Edit = Rewrite | AddLines | RemoveText | SetDemos | ChangeDemos | Hypothesis | Together
+
+
+def joined(edits: Iterable[Edit]) -> Edit | None:
+    """All of them as one edit, each once; None where there is none."""
+    different: list[Edit] = []
+    for edit in edits:
+        if edit not in different:
+            different.append(edit)
+    return Together(tuple(different)) if len(different) > 1 else next(iter(different), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ from promptopt.reflect.sample import Sample
 
 LONGEST_LINE = 240
 """Characters of one line."""
+ONLY_THE_FORM = "the example shows only the form of an answer"
+"""What a model is told that copies the sample; a weak one makes a rule of that, too."""
 LONGEST_REPLY = 80
 """Characters in which it is said which reply a rule is about."""
 
@@ -54,8 +56,13 @@ def additions(answer: str, brief: Brief, template: str, sample: Sample, most: in
     if not isinstance(rules, list) or not rules:
         raise Refused("no rules", 'the object needs a list under "rules"')
     lines = sifted([one_rule(rule) for rule in cast("list[object]", rules)[:most]], brief, template, sample)
-    together = AddLines(brief.component.name, tuple(lines))
-    return together if together.note not in brief.rejected else AddLines(brief.component.name, (lines[0],))
+    return together(lines, brief)
+
+
+def together(lines: Sequence[str], brief: Brief) -> AddLines:
+    """All lines; where all together were rejected before, the first alone."""
+    edit = AddLines(brief.component.name, tuple(lines))
+    return edit if edit.note not in brief.rejected else AddLines(brief.component.name, (lines[0],))
 
 
 def sifted(rules: Sequence[str], brief: Brief, template: str, sample: Sample) -> list[str]:
@@ -64,7 +71,8 @@ def sifted(rules: Sequence[str], brief: Brief, template: str, sample: Sample) ->
     names = names_of_rows(brief)
     sieves: tuple[tuple[Callable[[str], bool], str, str], ...] = (
         (lambda line: _breaks_off(line, brief), "broke off", "a rule is a whole sentence"),
-        (lambda line: repeats(line, f"{template}{sample}"), REPEATED, "the example shows only the form of an answer"),
+        (lambda line: repeats(line, f"{template}{sample}"), REPEATED, ONLY_THE_FORM),
+        (lambda line: repeats(line, ONLY_THE_FORM), REPEATED, "a rule is about the program, not about this request"),
         (lambda line: sample.leaks(line, brief), REPEATED, "the example is about another program"),
         (lambda line: echoes_a_race(line, brief), REPEATED, "why an edit did not help is no part of a rule"),
         (lambda line: copies_a_row(line, brief), COPIED, "do not copy examples; state what holds for all of them"),

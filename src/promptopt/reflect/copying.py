@@ -52,11 +52,14 @@ def copies_a_row(text: str, brief: Brief) -> bool:
     return False
 
 
-def repeats(text: str, template: str) -> bool:
-    """Whether `text` echoes the words of a request, such as the example in it; a short text, when all its words do."""
+def repeats(text: str, request: str, known: str = "") -> bool:
+    """Whether `text` echoes the words of a request, such as the example in it; a short text, when all its words do.
+
+    Words of the text that is `known` already are no echo.
+    """
     words = words_of(text)
     length = min(REPEATED_WORDS, len(words))
-    return bool(_runs(words, length) & _runs(words_of(template), length))
+    return bool(_runs(words, length) & _runs(words_of(request), length) - _runs(words_of(known), length))
 
 
 def echoes_a_race(text: str, brief: Brief) -> bool:

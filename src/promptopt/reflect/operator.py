@@ -28,6 +28,8 @@ class Question:
 
     messages: tuple[Message, ...]
     schema: Mapping[str, Any] | None = None
+    bare: tuple[Message, ...] | None = None
+    """The same without its sample, for a model that copies that."""
 
 
 @runtime_checkable

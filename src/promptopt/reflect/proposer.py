@@ -7,15 +7,17 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import ParamSpec, TypeVar
 
-from promptopt.core.edit import Brief, Proposal, Together, one_line
+from promptopt.core.edit import Brief, Proposal, joined, one_line
 from promptopt.core.search import Propose
 from promptopt.core.strategies.drawing import OperatorPrior
 from promptopt.lm.message import CallFailed, Message
 from promptopt.lm.session import Session
+from promptopt.reflect.copying import REPEATED
 from promptopt.reflect.operator import Asked, Called, Drawn, Operator, Question, Refused
 from promptopt.reflect.operators.bootstrap import BootstrappedDemos
 from promptopt.reflect.operators.contrast import Contrast
 from promptopt.reflect.operators.demos import LabelledDemos
+from promptopt.reflect.operators.feedback import QuoteFeedback
 from promptopt.reflect.operators.hypotheses import StateHypotheses
 from promptopt.reflect.operators.nearest import NearestDemos
 from promptopt.reflect.operators.remove import RemoveLine
@@ -40,13 +42,18 @@ _ALL: Sequence[tuple[Callable[[], Operator], OperatorPrior]] = (
     (AddRules, OperatorPrior("rules", 0.4, 1.2, needs_evidence=True, asks=True)),
     # Three such answers on other rows each, put together: what takes three races is tried in one.
     (AddRules, OperatorPrior("scan", 0.4, 1.2, needs_evidence=True, asks=True, calls=3)),
+    # What the metric's author says is wanted, free of the reflection model; refused at no cost where feedback varies.
+    (QuoteFeedback, OperatorPrior("feedback", 0.4, 1.2, needs_evidence=True, asks=False, reads_all=True)),
     # As rules, where replies are confused with one another; of no use where each is wrong in its own way.
     (Contrast, OperatorPrior("contrast", 0.4, 1.4, needs_evidence=True, asks=True)),
     # What GEPA lives on with a strong model; a weak one returns small talk.
     (FullRewrite, OperatorPrior("rewrite", 0.4, 1.2, needs_evidence=True, asks=True)),
-    # Worth it where replies reason before they answer; elsewhere it is refused at no cost.
-    (BootstrappedDemos, OperatorPrior("bootstrap", 0.3, 1.2, needs_evidence=True, asks=False, demos=True)),
-    # The last of the first seven: where inputs have near rows little helps more, and where not a race soon says so.
+    # Worth it where replies reason before they answer, or steps have no labels; elsewhere it is refused at no cost.
+    (
+        BootstrappedDemos,
+        OperatorPrior("bootstrap", 0.3, 1.2, needs_evidence=True, asks=False, demos=True, reads_all=True),
+    ),
+    # The last of the first ones: where inputs have near rows little helps more, and where not a race soon says so.
     (NearestDemos, OperatorPrior("nearest", 0.3, 1.1, needs_evidence=False, asks=False, demos=True)),
     # Causes with a remedy each, for the strategy that checks them one by one.
     (StateHypotheses, OperatorPrior("hypotheses", 0.4, 1.2, needs_evidence=True, asks=True)),
@@ -99,9 +106,7 @@ class Proposer:
 
 def _together(proposals: Sequence[Proposal]) -> Proposal:
     """All edits as one."""
-    edits = [proposal.edit for proposal in proposals if proposal.edit is not None]
-    edits = [edit for place, edit in enumerate(edits) if edit not in edits[:place]]
-    edit = Together(tuple(edits)) if len(edits) > 1 else next(iter(edits), None)
+    edit = joined(proposal.edit for proposal in proposals if proposal.edit is not None)
     refused: Counter[str] = Counter()
     for proposal in proposals:
         refused.update(proposal.refused)
@@ -139,7 +144,7 @@ async def _ask(operator: Asked, question: Question, brief: Brief, session: Sessi
             return Proposal(_own(operator.read, reply.text, brief), refusals, tokens, asked=True)
         except Refused as refused:
             refusals[refused.reason] += 1
-            talk = _again(question, reply.text[:QUOTED] if whole else "…", refused.advice)
+            talk = _again(question, reply.text[:QUOTED] if whole else "…", refused)
     return Proposal(None, refusals, tokens, asked=True)
 
 
@@ -153,7 +158,9 @@ def _own(code: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         raise Refused(one_line(f"{type(error).__name__}: {error}", 80)) from error
 
 
-def _again(question: Question, answer: str, advice: str) -> tuple[Message, ...]:
-    """The same question with the refused answer and what was wrong with it."""
-    turns = ({"role": "assistant", "content": answer}, {"role": "user", "content": f"Not usable: {advice}."})
+def _again(question: Question, answer: str, refused: Refused) -> tuple[Message, ...]:
+    """The same question with the refused answer and what was wrong with it; of a copied sample nothing is shown."""
+    if refused.reason == REPEATED and question.bare:
+        return question.bare
+    turns = ({"role": "assistant", "content": answer}, {"role": "user", "content": f"Not usable: {refused.advice}."})
     return (*question.messages, *turns)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 from promptopt.core.candidate import Component
@@ -17,6 +18,7 @@ from promptopt.core.edit import Brief, Evidence
 from promptopt.core.example import text_of
 from promptopt.lm.message import Message
 from promptopt.reflect.evidence import feedback, right, wrong
+from promptopt.reflect.operator import Question
 from promptopt.reflect.sample import Sample
 
 SHOWN = 1500
@@ -54,6 +56,14 @@ def messages(
     }
     layout = fill(template, {name: "" for name, value in values.items() if not value})
     return ({"role": "user", "content": fill(re.sub(r"\n{3,}", "\n\n", layout), values).strip()},)
+
+
+def question(
+    template: str, brief: Brief, sample: Sample, schema: Mapping[str, Any], side_info: str | None = None
+) -> Question:
+    """A question with a sample of its answer, and the same without it for a model that copies the sample."""
+    ask = partial(messages, template, brief, side_info=side_info)
+    return Question(ask(sample=sample), schema, bare=ask())
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:

@@ -29,6 +29,8 @@ class OperatorPrior:
     """Whether it changes demos; the others change a text."""
     calls: int = 1
     """Proposals asked side by side, each on other evidence, and put together: attention is finite."""
+    reads_all: bool = False
+    """Whether it reads all that is known of the parent on train, at no cost, in place of a minibatch."""
 
 
 MERGE = OperatorPrior("merge", 0.4, 0.8, needs_evidence=False, asks=False)

@@ -177,7 +177,7 @@ class Racer(ABC):
         task = part or self.task
         groups: list[tuple[Evidence, ...]] = [()]
         if operator.needs_evidence:
-            groups = yield from self.evidence(parent, operator.calls, state, rng)
+            groups = yield from self.evidence(parent, operator.calls, state, rng, known=operator.reads_all)
         rows = [row for group in groups for row in group]
         chosen = to_mend(task.components, rows, state.credit, rng) if task.components else DEMOS_ONLY
         component = replace(chosen, text=parent.components.get(chosen.name, ""))
@@ -211,10 +211,17 @@ class Racer(ABC):
         return told, proposal.edit
 
     def evidence(
-        self, parent: Candidate, groups: int, state: State, rng: Random
+        self, parent: Candidate, groups: int, state: State, rng: Random, *, known: bool = False
     ) -> Generator[Work, Any, list[tuple[Evidence, ...]]]:
-        """`groups` minibatches of train rows with what the parent makes of them."""
-        batches = minibatches(parent, self.task.train, state, self.limits.minibatch, groups, rng)
+        """`groups` minibatches of train rows with what the parent makes of them.
+
+        With `known` it is all rows at once that the parent ran on already, where these make a minibatch.
+        """
+        ran_on = state.train.get(parent.id, {})
+        if known and len(ran_on) >= self.limits.minibatch:
+            batches = [tuple(row for row in self.task.train if row.id in ran_on)]
+        else:
+            batches = minibatches(parent, self.task.train, state, self.limits.minibatch, groups, rng)
         rows = {example.id: example for batch in batches for example in batch}
         rollouts: Sequence[Rollout] = yield Evaluate(parent, tuple(rows.values()))
         made = dict(zip(rows, rollouts, strict=True))

@@ -20,7 +20,7 @@ from promptopt.core.strategies.racer import USELESS, Limits, Racer, Task
 
 OFF_LINE = 0.2
 """Share of proposals whose parent is drawn from the frontier instead of being the incumbent."""
-FIRST = 7
+FIRST = 8
 """Operators of the best priors that make the first steps, one each."""
 GROWN = 1.5
 """How many times as long as the baseline a prompt must be before it is shortened."""

@@ -7,10 +7,11 @@ They show how to get to an answer, reasoning and all, where the labelled answer 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
 from promptopt.core.candidate import Demo
-from promptopt.core.edit import Brief, ChangeDemos, Edit, Evidence
+from promptopt.core.edit import Brief, ChangeDemos, Edit, Evidence, joined
 from promptopt.reflect.demo_rows import POOL, fitting
 from promptopt.reflect.evidence import best, plain
 from promptopt.reflect.operator import Refused
@@ -20,27 +21,35 @@ FEW = 4
 
 
 class BootstrappedDemos:
-    """Puts replies that were right in the place of labelled demos, beside earlier ones of their kind."""
+    """Puts replies that were right in the place of labelled demos, beside earlier ones of their kind.
+
+    Of a program with several slots each is given what its part replied on the same rows.
+    """
 
     def draw(self, brief: Brief) -> Edit:
-        rng = Random(f"{brief.seed}/bootstrap")
-        replies = {slot: _replies(slot, best(brief.evidence, FEW), brief) for slot in brief.labelled}
-        slots = [slot for slot, demos in replies.items() if demos]
-        if not slots:
-            raise Refused("nothing to bootstrap")
-        slot = rng.choice(slots)
-        present, nearest = brief.parent.filling(slot)
-        labels = [demo for demo in present if demo in brief.labelled[slot]]
-        earlier = [demo for demo in present if demo not in labels]
-        crowded = earlier[: max(0, len(earlier) + FEW - (POOL if nearest else brief.max_demos))]
-        gone = [*labels, *crowded]
-        kept = tuple(earlier[len(crowded) :])
-        shown = rng.sample(replies[slot], len(replies[slot]))
-        added = fitting(brief, slot, (kept, nearest), shown, FEW)
-        edit = ChangeDemos(slot, tuple(demo.example_id for demo in gone), added)
-        if not edit.add or edit.note in brief.rejected:
+        found = best(brief.evidence, FEW)
+        rows = Random(f"{brief.seed}/bootstrap").sample(found, len(found))
+        replies = {slot: demos for slot in brief.labelled if (demos := _replies(slot, rows, brief))}
+        edits, child = list[ChangeDemos](), brief.parent
+        for slot, demos in replies.items():
+            most = min(FEW, max(1, brief.max_demos // len(replies)))
+            edits.append(_shown(slot, demos, replace(brief, parent=child), most))
+            child = edits[-1].apply(child)
+        edit = joined(edit for edit in edits if edit.add)
+        if edit is None or edit.note in brief.rejected:
             raise Refused("nothing to bootstrap")
         return edit
+
+
+def _shown(slot: str, demos: Sequence[Demo], brief: Brief, most: int) -> ChangeDemos:
+    """As many of `demos` in a slot as it has room for, at most `most`; the earliest that are there make way."""
+    present, nearest = brief.parent.filling(slot)
+    labels = [demo for demo in present if demo in brief.labelled[slot]]
+    earlier = [demo for demo in present if demo not in labels]
+    crowded = earlier[: max(0, len(earlier) + most - (POOL if nearest else brief.max_demos))]
+    kept = tuple(earlier[len(crowded) :])
+    gone = tuple(demo.example_id for demo in (*labels, *crowded))
+    return ChangeDemos(slot, gone, fitting(brief, slot, (kept, nearest), demos, most))
 
 
 def _replies(slot: str, rows: Sequence[Evidence], brief: Brief) -> list[Demo]:

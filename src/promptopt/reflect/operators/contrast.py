@@ -13,7 +13,7 @@ from promptopt.reflect.added_lines import additions, schema
 from promptopt.reflect.evidence import feedback, plain, wrong
 from promptopt.reflect.operator import Question, Refused
 from promptopt.reflect.sample import fitting, of_journeys, of_mail
-from promptopt.reflect.showing import fenced, messages, short
+from promptopt.reflect.showing import fenced, question, short
 
 MOST_CONFUSIONS = 5
 """Pairs shown at once, and lines taken from an answer: the most frequent ones."""
@@ -63,9 +63,7 @@ class Contrast:
             raise Refused("nothing to contrast")
         rng = Random(f"{brief.seed}/contrast")
         shown = "\n\n".join(f"Pair {i}\n{_pair(rows, brief, rng)}" for i, rows in enumerate(pairs, 1))
-        return Question(
-            messages(TEMPLATE, brief, sample=fitting(brief, *SAMPLES), side_info=shown), schema(len(pairs), "wanted")
-        )
+        return question(TEMPLATE, brief, fitting(brief, *SAMPLES), schema(len(pairs), "wanted"), shown)
 
     def read(self, answer: str, brief: Brief) -> Edit:
         return additions(answer, brief, TEMPLATE, fitting(brief, *SAMPLES), MOST_CONFUSIONS)

@@ -15,7 +15,7 @@ from promptopt.reflect.evidence import wrong
 from promptopt.reflect.operator import Question, Refused
 from promptopt.reflect.reading import json_object
 from promptopt.reflect.sample import fitting, of_journeys, of_mail
-from promptopt.reflect.showing import messages
+from promptopt.reflect.showing import question
 
 MOST = 3
 """Causes that one answer may name: they are checked side by side."""
@@ -59,7 +59,7 @@ class StateHypotheses:
     def ask(self, brief: Brief) -> Question:
         if not wrong(brief.evidence):
             raise Refused("nothing to mend")
-        return Question(messages(TEMPLATE, brief, sample=fitting(brief, *SAMPLES)), _schema())
+        return question(TEMPLATE, brief, fitting(brief, *SAMPLES), _schema())
 
     def read(self, answer: str, brief: Brief) -> Edit:
         stated = json_object(answer).get("hypotheses")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from promptopt.core.edit import Brief, Edit, Rewrite
-from promptopt.reflect.operator import Question
+from promptopt.reflect.copying import REPEATED, repeats
+from promptopt.reflect.operator import Question, Refused
 from promptopt.reflect.reading import new_text
 from promptopt.reflect.showing import messages
 
@@ -37,4 +38,7 @@ class FullRewrite:
         return Question(messages(self.template, brief))
 
     def read(self, answer: str, brief: Brief) -> Edit:
-        return Rewrite(brief.component.name, new_text(answer, brief), brief.component.text)
+        text, base = new_text(answer, brief), brief.component.text
+        if repeats(text, TEMPLATE, base):
+            raise Refused(REPEATED, "write the instruction itself; what you are asked here is no part of it")
+        return Rewrite(brief.component.name, text, base)

@@ -7,7 +7,7 @@ from promptopt.reflect.added_lines import additions, schema
 from promptopt.reflect.evidence import wrong
 from promptopt.reflect.operator import Question, Refused
 from promptopt.reflect.sample import fitting, of_journeys, of_mail
-from promptopt.reflect.showing import messages
+from promptopt.reflect.showing import question
 
 MOST_RULES = 3
 
@@ -47,9 +47,7 @@ class AddRules:
     def ask(self, brief: Brief) -> Question:
         if not wrong(brief.evidence):
             raise Refused("nothing to mend")
-        return Question(
-            messages(TEMPLATE, brief, sample=fitting(brief, *SAMPLES)), schema(MOST_RULES, "reply", "wanted")
-        )
+        return question(TEMPLATE, brief, fitting(brief, *SAMPLES), schema(MOST_RULES, "reply", "wanted"))
 
     def read(self, answer: str, brief: Brief) -> Edit:
         return additions(answer, brief, TEMPLATE, fitting(brief, *SAMPLES), MOST_RULES)

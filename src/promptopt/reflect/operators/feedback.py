@@ -1,0 +1,74 @@
+"""Feedback: what the metric says of several wrong replies in the same words, added as it stands.
+
+Such words are a rule of the metric's author. A weak reflection model reads them and writes something else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+
+from promptopt.core.edit import AddLines, Brief, Edit, Evidence
+from promptopt.metrics.answer_text import answered, mentions
+from promptopt.programs.prompt import placeholders
+from promptopt.reflect.added_lines import LONGEST_LINE, together
+from promptopt.reflect.copying import holds_any, names_of_rows
+from promptopt.reflect.evidence import feedback, plain, right, wrong
+from promptopt.reflect.operator import Refused
+
+MOST_LINES = 3
+LEAST_ROWS = 2
+"""Wrong replies of which the same must be said: what is said of one may be about that one."""
+LEAST_WORDS = 5
+"""Shorter ones name a fault and no remedy."""
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+CLAUSE_END = re.compile(r"(?<=[:;])\s+")
+
+
+class QuoteFeedback:
+    """Adds at most three sentences that feedback on wrong replies repeats, or what follows a colon in one."""
+
+    def draw(self, brief: Brief) -> Edit:
+        lines = [f"- {said}" for said in _repeated(brief)]
+        new = [line for line in lines if AddLines(brief.component.name, (line,)).note not in brief.rejected]
+        if not new:
+            raise Refused("no feedback to repeat")
+        return together(new[:MOST_LINES], brief)
+
+
+def _repeated(brief: Brief) -> list[str]:
+    """What may be added, said of most rows first: of a sentence its whole, or else its longest end that is repeated."""
+    said_of: defaultdict[str, list[Evidence]] = defaultdict(list)
+    for row in wrong(brief.evidence):
+        for said in set(_sayings(row, brief)):
+            said_of[said].append(row)
+    praise = {said for row in right(brief.evidence) for said in _sayings(row, brief)}
+    names = names_of_rows(brief)
+    rules = [
+        said
+        for said, rows in said_of.items()
+        if len(rows) >= LEAST_ROWS
+        and said not in praise
+        and said not in brief.component.text
+        and len(said.split()) >= LEAST_WORDS
+        and len(said) <= LONGEST_LINE
+        and not placeholders(said)
+        and not holds_any(said, names)
+        and not any(_gives_away(said, row) for row in rows)
+    ]
+    whole = [said for said in rules if not any(said != other and other.endswith(said) for other in rules)]
+    return sorted(whole, key=lambda said: (-len(said_of[said]), said))
+
+
+def _sayings(row: Evidence, brief: Brief) -> Iterator[str]:
+    """Every sentence about a row, as a whole and from each of its clauses on."""
+    for sentence in SENTENCE_END.split(feedback(row, brief.component).strip()):
+        clauses = CLAUSE_END.split(sentence)
+        yield from (" ".join(clauses[place:]) for place in range(len(clauses)))
+
+
+def _gives_away(said: str, row: Evidence) -> bool:
+    """Whether it names what the row wants, or what it got."""
+    answers = map(plain, (row.example.expected, answered(row.example, row.rollout)))
+    return any(mentions(plain(said), answer) for answer in answers if answer)
