@@ -256,6 +256,17 @@ def test_what_is_saved_is_loaded_by_dspy_alone_with_equal_outputs(
     assert [json.loads(line) for line in alone.stdout.splitlines()] == told
 
 
+def test_candidates_that_share_a_step_ask_it_once_at_temperature_0(
+    server: FaultyServer, modules: Any, tmp_path: Path
+) -> None:
+    before = server.calls
+    teleprompter = optimizer(server, modules, run_dir=tmp_path / "run", budget={"rollouts": 120})
+    after: Any = teleprompter.compile(modules.steps(), trainset=examples(12, 0), valset=examples(12, 1000))
+    asked = [json.dumps(body, sort_keys=True) for body in server.bodies[before:] if body.get("temperature") == 0]
+    assert len(asked) == len(set(asked))
+    assert after.promptopt.spent.rollouts < len(asked) < 2 * after.promptopt.spent.rollouts
+
+
 def test_demos_alone_may_be_searched(server: FaultyServer, modules: Any, tmp_path: Path) -> None:
     teleprompter = optimizer(server, modules, run_dir=tmp_path / "run", optimize=("demos",), budget={"rollouts": 100})
     before = modules.plain()

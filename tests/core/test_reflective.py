@@ -148,11 +148,13 @@ def test_an_operator_that_reads_all_is_shown_what_others_paid_for() -> None:
     drive.play(Random(0))
     known: defaultdict[str, set[str]] = defaultdict(set)
     for request in drive.asked:
-        brief = request.briefs[0]
-        rows = {row.example.id for row in brief.evidence}
-        if request.operator == "feedback" and known[brief.parent.id]:
-            assert rows == known[brief.parent.id]
-        known[brief.parent.id] |= rows
+        evidence, parent = request.briefs[0].evidence, request.briefs[0].parent.id
+        (ran,) = {row.rollout.candidate_id for row in evidence}
+        rows = {row.example.id for row in evidence}
+        if request.operator == "feedback" and known:
+            assert rows == known[ran]
+            assert ran == parent or not known[parent]
+        known[ran] |= rows
     assert max(len(request.briefs[0].evidence) for request in drive.asked if request.operator == "feedback") > 8
 
 

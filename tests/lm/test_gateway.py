@@ -41,6 +41,21 @@ def ask(text: str = "hi", **params: object) -> Request:
 SCOPE = Scope("program", "work")
 
 
+@pytest.mark.parametrize(
+    ("params", "row", "calls"),
+    [({"temperature": 0}, "row", 1), ({"temperature": 0}, "", 2), ({"temperature": 0.7}, "row", 2), ({}, "row", 2)],
+)
+async def test_candidates_share_the_answers_of_a_row_where_these_are_no_samples(
+    params: dict[str, object], row: str, calls: int
+) -> None:
+    async with FaultyServer(reply("north")) as server, gateway(server, MemoryBook()) as gate:
+        for work in ("one", "other"):
+            await gate.complete(ask(**params), Scope("program", work, row=row))
+        assert server.calls == calls
+        await gate.complete(ask(**params), Scope("program", "one", nth=1, row=row))
+        assert server.calls == calls + 1
+
+
 async def failure_of(gate: Gateway, request: Request | None = None, scope: Scope = SCOPE) -> Failure:
     with pytest.raises(CallFailed) as caught:
         await gate.complete(request or ask(), scope)

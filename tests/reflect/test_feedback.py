@@ -37,6 +37,12 @@ def test_a_sentence_that_is_repeated_as_a_whole_is_quoted_as_a_whole() -> None:
     assert quoted(failed(f"Wrong, it is 3. {rule}", f"Wrong, it is 4.\n{rule}")) == f"{TEXT}\n- {rule}"
 
 
+def test_words_that_introduce_different_rules_are_no_part_of_them() -> None:
+    refunds, chairs = "refunds take five working days.", "chairs: they go by ship alone."
+    said = [f"It should have known: {rule}" for rule in (refunds, chairs)]
+    assert quoted(failed(said[0], said[0], said[1], said[1])).split("\n")[1:] == [f"- {chairs}", f"- {refunds}"]
+
+
 def test_what_is_said_of_most_rows_comes_first_and_no_more_than_three_lines_are_added() -> None:
     rules = [f"Rule {name} holds for every reply." for name in "abcd"]
     said = [" ".join(rules[:count]) for count in (1, 2, 3, 4, 4)]

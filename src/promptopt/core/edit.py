@@ -166,7 +166,7 @@ def joined(edits: Iterable[Edit]) -> Edit | None:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One train row with what the parent made of it."""
+    """One train row with what the parent made of it, or an ancestor."""
 
     example: Example
     rollout: Rollout

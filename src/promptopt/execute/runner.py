@@ -64,6 +64,8 @@ class _Wanted:
     split: str
     work: str
     """The key of its calls: all that decides the output."""
+    row: str
+    """The same but for the candidate."""
     key: str
     """The key of the rollout, which its metric decides, too."""
 
@@ -128,8 +130,9 @@ class Runner:
         return await self.bench.proposer.propose(request, step)
 
     async def _rollout(self, candidate: Candidate, example: Example, step: int, split: str, sample: int) -> Rollout:
-        work = _digest(self._program, candidate.id, example.id, example.digest, sample)
-        wanted = _Wanted(candidate, example, sample, step, split, work, _digest(work, self._metric))
+        of_row = (self._program, example.id, example.digest, sample)
+        work = _digest(*of_row, candidate.id)
+        wanted = _Wanted(candidate, example, sample, step, split, work, _digest(*of_row), _digest(work, self._metric))
         known = self.bench.ledger.rollout(wanted.key)
         if known is not None:
             return known
@@ -222,7 +225,8 @@ class Runner:
         return rollout
 
     def _session(self, purpose: Purpose, wanted: _Wanted, lm: LM | None) -> Session:
-        scope = Scope(purpose, wanted.work, wanted.step, wanted.candidate.id)
+        row = wanted.row if purpose == "program" else ""
+        scope = Scope(purpose, wanted.work, wanted.step, wanted.candidate.id, row=row)
         return Session(self.bench.caller, scope, lm.name if lm else "", dict(lm.args) if lm else {})
 
 

@@ -266,8 +266,12 @@ class Gateway:
 
 
 def call_key(request: Request, scope: Scope) -> str:
-    """What a call is, completely: the work it is for, what is asked, and which of the work's equal requests it is."""
-    text = f"{scope.key}\n{request.digest}\n{scope.nth}"
+    """What a call is, completely: the work it is for, what is asked, and which of the work's equal requests it is.
+
+    At temperature 0 an answer is no sample: candidates that ask the same of a row, as in a step of theirs, share it.
+    """
+    work = scope.row if scope.row and request.params.get("temperature") == 0 else scope.key
+    text = f"{work}\n{request.digest}\n{scope.nth}"
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

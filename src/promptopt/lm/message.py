@@ -89,6 +89,8 @@ class Scope:
     """Whose rollout it belongs to, by id; empty for a reflection."""
     nth: int = 0
     """Which of this work's equal requests the call is, from 0: asking twice is two calls, before and after a crash."""
+    row: str = ""
+    """What the work is but for its candidate; empty where no other candidate may have its answers."""
 
 
 class CallFailed(Exception):

@@ -30,7 +30,7 @@ class OperatorPrior:
     calls: int = 1
     """Proposals asked side by side, each on other evidence, and put together: attention is finite."""
     reads_all: bool = False
-    """Whether it reads all that is known of the parent on train, at no cost, in place of a minibatch."""
+    """Whether it reads all that the parent or an ancestor is known to make of train, in place of a new minibatch."""
 
 
 MERGE = OperatorPrior("merge", 0.4, 0.8, needs_evidence=False, asks=False)

@@ -215,13 +215,15 @@ class Racer(ABC):
     ) -> Generator[Work, Any, list[tuple[Evidence, ...]]]:
         """`groups` minibatches of train rows with what the parent makes of them.
 
-        With `known` it is all rows at once that the parent ran on already, where these make a minibatch.
+        With `known` it is all rows at once that the parent ran on, or the nearest ancestor that ran on a minibatch.
         """
-        ran_on = state.train.get(parent.id, {})
-        if known and len(ran_on) >= self.limits.minibatch:
-            batches = [tuple(row for row in self.task.train if row.id in ran_on)]
+        size = self.limits.minibatch
+        ran = (name for name in state.lineage(parent.id) if known and len(state.train.get(name, {})) >= size)
+        if name := next(ran, None):
+            parent = state.candidates[name]
+            batches = [tuple(row for row in self.task.train if row.id in state.train[name])]
         else:
-            batches = minibatches(parent, self.task.train, state, self.limits.minibatch, groups, rng)
+            batches = minibatches(parent, self.task.train, state, size, groups, rng)
         rows = {example.id: example for batch in batches for example in batch}
         rollouts: Sequence[Rollout] = yield Evaluate(parent, tuple(rows.values()))
         made = dict(zip(rows, rollouts, strict=True))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 
 from promptopt.core.edit import AddLines, Brief, Edit, Evidence
 from promptopt.metrics.answer_text import answered, mentions
@@ -39,11 +39,15 @@ class QuoteFeedback:
 
 def _repeated(brief: Brief) -> list[str]:
     """What may be added, said of most rows first: of a sentence its whole, or else its longest end that is repeated."""
+    failed = wrong(brief.evidence)
+    introduced = _introduced(sentence for row in failed for sentence in _sentences(row, brief))
     said_of: defaultdict[str, list[Evidence]] = defaultdict(list)
-    for row in wrong(brief.evidence):
-        for said in set(_sayings(row, brief)):
+    for row in failed:
+        for said in {end for sentence in _sentences(row, brief) for end in _ends(sentence, introduced)}:
             said_of[said].append(row)
-    praise = {said for row in right(brief.evidence) for said in _sayings(row, brief)}
+    praise = {
+        end for row in right(brief.evidence) for said in _sentences(row, brief) for end in _ends(said, introduced)
+    }
     names = names_of_rows(brief)
     rules = [
         said
@@ -61,11 +65,25 @@ def _repeated(brief: Brief) -> list[str]:
     return sorted(whole, key=lambda said: (-len(said_of[said]), said))
 
 
-def _sayings(row: Evidence, brief: Brief) -> Iterator[str]:
-    """Every sentence about a row, as a whole and from each of its clauses on."""
-    for sentence in SENTENCE_END.split(feedback(row, brief.component).strip()):
-        clauses = CLAUSE_END.split(sentence)
-        yield from (" ".join(clauses[place:]) for place in range(len(clauses)))
+def _sentences(row: Evidence, brief: Brief) -> list[tuple[str, ...]]:
+    """The sentences about a row, each as its clauses."""
+    said = SENTENCE_END.split(feedback(row, brief.component).strip())
+    return [tuple(CLAUSE_END.split(sentence)) for sentence in said]
+
+
+def _introduced(sentences: Iterable[tuple[str, ...]]) -> Mapping[tuple[str, ...], set[tuple[str, ...]]]:
+    """What follows each beginning of these sentences."""
+    found: defaultdict[tuple[str, ...], set[tuple[str, ...]]] = defaultdict(set)
+    for clauses in sentences:
+        for place in range(1, len(clauses)):
+            found[clauses[:place]].add(clauses[place:])
+    return found
+
+
+def _ends(clauses: tuple[str, ...], introduced: Mapping[tuple[str, ...], set[tuple[str, ...]]]) -> list[str]:
+    """A sentence from each of its clauses on, but for those that introduce different things: `Hint:` is no rule."""
+    places = [place for place in range(len(clauses)) if len(introduced.get(clauses[: place + 1], ())) < 2]
+    return [" ".join(clauses[place:]) for place in places]
 
 
 def _gives_away(said: str, row: Evidence) -> bool:
