@@ -149,12 +149,12 @@ def test_an_operator_that_reads_all_is_shown_what_others_paid_for() -> None:
     known: defaultdict[str, set[str]] = defaultdict(set)
     for request in drive.asked:
         evidence, parent = request.briefs[0].evidence, request.briefs[0].parent.id
-        (ran,) = {row.rollout.candidate_id for row in evidence}
         rows = {row.example.id for row in evidence}
         if request.operator == "feedback" and known:
-            assert rows == known[ran]
-            assert ran == parent or not known[parent]
-        known[ran] |= rows
+            assert all(row.example.id in known[row.rollout.candidate_id] for row in evidence)
+            assert known[parent] == {row.example.id for row in evidence if row.rollout.candidate_id == parent}
+        else:
+            known[parent] |= rows
     assert max(len(request.briefs[0].evidence) for request in drive.asked if request.operator == "feedback") > 8
 
 

@@ -176,8 +176,10 @@ class Racer(ABC):
             ), None
         task = part or self.task
         groups: list[tuple[Evidence, ...]] = [()]
-        if operator.needs_evidence:
-            groups = yield from self.evidence(parent, operator.calls, state, rng, known=operator.reads_all)
+        if operator.reads_all:
+            groups = [(yield from self.known(parent, state))]
+        if operator.needs_evidence and len(groups[0]) < self.limits.minibatch:
+            groups = yield from self.evidence(parent, operator.calls, state, rng)
         rows = [row for group in groups for row in group]
         chosen = to_mend(task.components, rows, state.credit, rng) if task.components else DEMOS_ONLY
         component = replace(chosen, text=parent.components.get(chosen.name, ""))
@@ -211,23 +213,26 @@ class Racer(ABC):
         return told, proposal.edit
 
     def evidence(
-        self, parent: Candidate, groups: int, state: State, rng: Random, *, known: bool = False
+        self, parent: Candidate, groups: int, state: State, rng: Random
     ) -> Generator[Work, Any, list[tuple[Evidence, ...]]]:
-        """`groups` minibatches of train rows with what the parent makes of them.
-
-        With `known` it is all rows at once that the parent ran on, or the nearest ancestor that ran on a minibatch.
-        """
-        size = self.limits.minibatch
-        ran = (name for name in state.lineage(parent.id) if known and len(state.train.get(name, {})) >= size)
-        if name := next(ran, None):
-            parent = state.candidates[name]
-            batches = [tuple(row for row in self.task.train if row.id in state.train[name])]
-        else:
-            batches = minibatches(parent, self.task.train, state, size, groups, rng)
+        """`groups` minibatches of train rows with what the parent makes of them."""
+        batches = minibatches(parent, self.task.train, state, self.limits.minibatch, groups, rng)
         rows = {example.id: example for batch in batches for example in batch}
-        rollouts: Sequence[Rollout] = yield Evaluate(parent, tuple(rows.values()))
-        made = dict(zip(rows, rollouts, strict=True))
-        return [tuple(Evidence(example, made[example.id]) for example in batch) for batch in batches]
+        made = yield from self._seen(parent, tuple(rows.values()))
+        return [tuple(made[example.id] for example in batch) for batch in batches]
+
+    def known(self, parent: Candidate, state: State) -> Generator[Work, Any, tuple[Evidence, ...]]:
+        """Every train row that the parent or an ancestor ran on, as the nearest of them replied, at no cost."""
+        made: dict[str, Evidence] = {}
+        for name in state.lineage(parent.id):
+            ran = state.train.get(name, {})
+            if rows := tuple(row for row in self.task.train if row.id in ran and row.id not in made):
+                made |= yield from self._seen(state.candidates[name], rows)
+        return tuple(made[row.id] for row in self.task.train if row.id in made)
+
+    def _seen(self, candidate: Candidate, rows: tuple[Example, ...]) -> Generator[Work, Any, dict[str, Evidence]]:
+        rollouts: Sequence[Rollout] = yield Evaluate(candidate, rows)
+        return {row.id: Evidence(row, rollout) for row, rollout in zip(rows, rollouts, strict=True)}
 
     def race_in_turn(self, told: Told, child_of: Callable[[Candidate], Candidate], *, rematch: bool = False) -> Steps:
         """Wait for the turn, build the child on the incumbent of then, and race the two.
