@@ -58,12 +58,25 @@ def test_what_is_said_of_most_rows_comes_first_and_no_more_than_three_lines_are_
         failed("It says nothing of {order}, and it has to.", "It says nothing of {order}, and it has to."),
         failed("The wanted answer here was label0, of course.", "The wanted answer here was label0, of course."),
         failed("The reply no idea is none of them.", "The reply no idea is none of them."),
+        [seen(row, [{"fits": "no"}], 0.0, "The judge's answer is no here.") for row in TRAIN],
         [seen(row, "label0", 1.0, ASK) for row in TRAIN],
         [*failed(ASK, ASK), seen(TRAIN[5], "label2", 1.0, ASK)],
         [seen(row, None, None, ASK) for row in TRAIN],
         failed("x" * 300 + " is not what they all want", "x" * 300 + " is not what they all want"),
     ],
-    ids=["none", "of one row", "few words", "placeholder", "answer", "reply", "right", "praise", "failure", "long"],
+    ids=[
+        "none",
+        "of one row",
+        "few words",
+        "placeholder",
+        "answer",
+        "reply",
+        "part of a reply",
+        "right",
+        "praise",
+        "failure",
+        "long",
+    ],
 )
 def test_nothing_else_is_quoted(evidence: list[Evidence]) -> None:
     with pytest.raises(Refused, match="no feedback to repeat"):

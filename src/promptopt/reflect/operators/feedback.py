@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from typing import cast
 
 from promptopt.core.edit import AddLines, Brief, Edit, Evidence
 from promptopt.metrics.answer_text import answered, mentions
@@ -20,7 +21,7 @@ from promptopt.reflect.operator import Refused
 MOST_LINES = 3
 LEAST_ROWS = 2
 """Wrong replies of which the same must be said: what is said of one may be about that one."""
-LEAST_WORDS = 5
+LEAST_WORDS = 4
 """Shorter ones name a fault and no remedy."""
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 CLAUSE_END = re.compile(r"(?<=[:;])\s+")
@@ -87,6 +88,15 @@ def _ends(clauses: tuple[str, ...], introduced: Mapping[tuple[str, ...], set[tup
 
 
 def _gives_away(said: str, row: Evidence) -> bool:
-    """Whether it names what the row wants, or what it got."""
-    answers = map(plain, (row.example.expected, answered(row.example, row.rollout)))
+    """Whether it names what the row wants, or what it got: then it tells what happened, and holds for that row."""
+    answers = map(plain, (*_leaves(row.example.expected), *_leaves(answered(row.example, row.rollout))))
     return any(mentions(plain(said), answer) for answer in answers if answer)
+
+
+def _leaves(value: object) -> list[object]:
+    """The single values of an answer that may have fields."""
+    if isinstance(value, Mapping):
+        value = list(cast("Mapping[str, object]", value).values())
+    return (
+        [leaf for part in cast("list[object]", value) for leaf in _leaves(part)] if isinstance(value, list) else [value]
+    )
