@@ -9,7 +9,7 @@ from briefs import TRAIN, brief, labelled, seen
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptopt.core.candidate import Demo
+from promptopt.core.candidate import Candidate, Demo
 from promptopt.core.edit import Brief, ChangeDemos, Edit, Evidence, SetDemos
 from promptopt.core.example import Example
 from promptopt.core.rollout import Invocation, Rollout, Score
@@ -156,6 +156,18 @@ def test_every_part_of_a_program_is_shown_what_it_replied_on_the_same_right_rows
     assert set(shown["read"]) < {"r0", "r2", "r3"}
     assert {demo.output for demo in child.demos["plan"]} == {"a plan"}
     assert dict(child.demos["plan"][0].inputs) == {"facts": "a fact"}
+
+
+def test_where_both_parts_are_full_the_earliest_demos_make_way() -> None:
+    evidence = [in_two_steps(TRAIN[0])]
+    had = {slot: tuple(Demo(f"o{i}", {}, f"Because {i}") for i in range(2)) for slot in ("read", "plan")}
+    empty = brief(evidence=evidence, max_demos=4)
+    full = replace(empty, labelled={"read": (), "plan": ()}, parent=Candidate({"system": "x"}, had))
+    child = BootstrappedDemos().draw(full).apply(full.parent)
+    assert {slot: [demo.example_id for demo in demos] for slot, demos in child.demos.items()} == {
+        "read": ["o1", "r0"],
+        "plan": ["o1", "r0"],
+    }
 
 
 def test_what_a_step_has_room_for_is_counted_with_the_demos_of_the_others() -> None:

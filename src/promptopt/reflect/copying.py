@@ -59,7 +59,8 @@ def repeats(text: str, request: str, known: str = "") -> bool:
     """
     words = words_of(text)
     length = min(REPEATED_WORDS, len(words))
-    return bool(_runs(words, length) & _runs(words_of(request), length) - _runs(words_of(known), length))
+    echoed = _runs(words, length) & _runs(words_of(request), length)
+    return bool(echoed - _runs(words_of(known), length) if known else echoed)
 
 
 def echoes_a_race(text: str, brief: Brief) -> bool:

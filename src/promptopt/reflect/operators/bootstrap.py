@@ -32,8 +32,8 @@ class BootstrappedDemos:
         replies = {slot: demos for slot in brief.labelled if (demos := _replies(slot, rows, brief))}
         edits, child = list[ChangeDemos](), brief.parent
         for slot, demos in replies.items():
-            most = min(FEW, max(1, brief.max_demos // len(replies)))
-            edits.append(_shown(slot, demos, replace(brief, parent=child), most))
+            share = max(1, brief.max_demos // len(replies))
+            edits.append(_shown(slot, demos, replace(brief, parent=child), share))
             child = edits[-1].apply(child)
         edit = joined(edit for edit in edits if edit.add)
         if edit is None or edit.note in brief.rejected:
@@ -41,12 +41,13 @@ class BootstrappedDemos:
         return edit
 
 
-def _shown(slot: str, demos: Sequence[Demo], brief: Brief, most: int) -> ChangeDemos:
-    """As many of `demos` in a slot as it has room for, at most `most`; the earliest that are there make way."""
+def _shown(slot: str, demos: Sequence[Demo], brief: Brief, share: int) -> ChangeDemos:
+    """A few of `demos` in a slot that may have `share` of them; the earliest that are there make way."""
     present, nearest = brief.parent.filling(slot)
     labels = [demo for demo in present if demo in brief.labelled[slot]]
     earlier = [demo for demo in present if demo not in labels]
-    crowded = earlier[: max(0, len(earlier) + most - (POOL if nearest else brief.max_demos))]
+    most = min(FEW, share, len(demos))
+    crowded = earlier[: max(0, len(earlier) + most - (POOL if nearest else share))]
     kept = tuple(earlier[len(crowded) :])
     gone = tuple(demo.example_id for demo in (*labels, *crowded))
     return ChangeDemos(slot, gone, fitting(brief, slot, (kept, nearest), demos, most))

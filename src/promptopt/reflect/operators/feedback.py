@@ -97,6 +97,6 @@ def _leaves(value: object) -> list[object]:
     """The single values of an answer that may have fields."""
     if isinstance(value, Mapping):
         value = list(cast("Mapping[str, object]", value).values())
-    return (
-        [leaf for part in cast("list[object]", value) for leaf in _leaves(part)] if isinstance(value, list) else [value]
-    )
+    if not isinstance(value, list):
+        return [value]
+    return [leaf for part in cast("list[object]", value) for leaf in _leaves(part)]
