@@ -180,7 +180,7 @@ def test_a_prompt_is_told_with_the_student_s_words_and_without_demos(run: Path) 
 def test_an_optimization_teaches_its_champion_s_chats(tmp_path: Path) -> None:
     async def ended() -> None:
         async with FaultyServer(world()) as server:
-            path = write_job(tmp_path, server.base_url, budget={"rollouts": 400})
+            path = write_job(tmp_path, server.base_url, budget={"rollouts": 500})
             await asyncio.to_thread(optimize, path)
 
     asyncio.run(ended())
