@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import time
+
 import pytest
 from briefs import TEXT, TRAIN, applied, brief, seen
 from hypothesis import given
@@ -98,6 +101,13 @@ def test_what_the_text_has_or_was_tried_is_not_quoted_again() -> None:
     assert quoted(evidence, rejected=tried) == f"{TEXT}\n- {ASK}"
     tried |= {AddLines("system", (f"- {ASK}",)).note: "mends none"}
     assert quoted(evidence, rejected=tried) == f"{TEXT}\n- {other}"
+
+
+def test_data_in_feedback_is_read_at_once() -> None:
+    data = json.dumps({f"field {number}": number for number in range(20_000)})
+    started = time.monotonic()
+    assert quoted(failed(f"{data}\n{ASK}", f"{data}\n{ASK}")) == f"{TEXT}\n- {ASK}"
+    assert time.monotonic() - started < 2
 
 
 SAID = st.sampled_from(["Wrong.", ASK, DIGITS, f"No sum: {DIGITS}.", "Label0 is what it wants, says row one.", "\n"])

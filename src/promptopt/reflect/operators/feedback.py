@@ -23,6 +23,8 @@ LEAST_ROWS = 2
 """Wrong replies of which the same must be said: what is said of one may be about that one."""
 LEAST_WORDS = 4
 """Shorter ones name a fault and no remedy."""
+LONGEST_SENTENCE = 1000
+"""Characters of one; longer ones are data that a metric dumps."""
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 CLAUSE_END = re.compile(r"(?<=[:;])\s+")
 
@@ -69,7 +71,7 @@ def _repeated(brief: Brief) -> list[str]:
 def _sentences(row: Evidence, brief: Brief) -> list[tuple[str, ...]]:
     """The sentences about a row, each as its clauses."""
     said = SENTENCE_END.split(feedback(row, brief.component).strip())
-    return [tuple(CLAUSE_END.split(sentence)) for sentence in said]
+    return [tuple(CLAUSE_END.split(sentence)) for sentence in said if len(sentence) <= LONGEST_SENTENCE]
 
 
 def _introduced(sentences: Iterable[tuple[str, ...]]) -> Mapping[tuple[str, ...], set[tuple[str, ...]]]:
