@@ -36,7 +36,7 @@ from promptopt.programs.build import build as build_program
 from promptopt.programs.program import Program, retrieves
 from promptopt.reflect.operator import Operator
 from promptopt.reflect.operators.rewrite import FullRewrite
-from promptopt.reflect.proposer import OPERATORS, USUAL
+from promptopt.reflect.proposer import ONLY_BOOTSTRAPPED, OPERATORS, USUAL
 
 if TYPE_CHECKING:
     import dspy  # pyright: ignore[reportMissingTypeStubs]
@@ -46,9 +46,6 @@ Words = Mapping[str, Any]
 
 MAX_PROMPT_TOKENS = 4000
 """Longest prompt, in estimated tokens, where the strategy names no limit."""
-
-ONLY_BOOTSTRAPPED = 0.4
-"""What `bootstrap` is believed to win where a slot has no labelled demos, as a step between others: as much as they."""
 
 
 @dataclass(frozen=True)

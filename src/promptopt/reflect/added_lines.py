@@ -71,8 +71,7 @@ def sifted(rules: Sequence[str], brief: Brief, template: str, sample: Sample) ->
     names = names_of_rows(brief)
     sieves: tuple[tuple[Callable[[str], bool], str, str], ...] = (
         (lambda line: _breaks_off(line, brief), "broke off", "a rule is a whole sentence"),
-        (lambda line: repeats(line, f"{template}{sample}"), REPEATED, ONLY_THE_FORM),
-        (lambda line: repeats(line, ONLY_THE_FORM), REPEATED, "a rule is about the program, not about this request"),
+        (lambda line: repeats(line, f"{template}{sample}\n{ONLY_THE_FORM}"), REPEATED, ONLY_THE_FORM),
         (lambda line: sample.leaks(line, brief), REPEATED, "the example is about another program"),
         (lambda line: echoes_a_race(line, brief), REPEATED, "why an edit did not help is no part of a rule"),
         (lambda line: copies_a_row(line, brief), COPIED, "do not copy examples; state what holds for all of them"),

@@ -64,6 +64,8 @@ _ALL: Sequence[tuple[Callable[[], Operator], OperatorPrior]] = (
 )
 OPERATORS = {prior.name: (make, prior) for make, prior in _ALL}
 """Every operator by its name in `strategy.operators`, with what is believed of it before the first try."""
+ONLY_BOOTSTRAPPED = 0.4
+"""The wins of `bootstrap` where a slot has no labelled demos, as a step between others: as much as theirs."""
 USUAL = tuple(name for name in OPERATORS if name != "hypotheses")
 """Those that propose where neither the job nor its strategy names any."""
 

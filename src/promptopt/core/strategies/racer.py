@@ -175,9 +175,7 @@ class Racer(ABC):
                 number, operator.name, "refused", reason="the reflection model gave nothing usable for long"
             ), None
         task = part or self.task
-        groups: list[tuple[Evidence, ...]] = [()]
-        if operator.reads_all:
-            groups = [(yield from self.known(parent, state))]
+        groups = [(yield from self.known(parent, state)) if operator.reads_all else ()]
         if operator.needs_evidence and len(groups[0]) < self.limits.minibatch:
             groups = yield from self.evidence(parent, operator.calls, state, rng)
         rows = [row for group in groups for row in group]

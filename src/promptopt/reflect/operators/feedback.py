@@ -42,11 +42,11 @@ class QuoteFeedback:
 
 def _repeated(brief: Brief) -> list[str]:
     """What may be added, said of most rows first: of a sentence its whole, or else its longest end that is repeated."""
-    failed = wrong(brief.evidence)
-    introduced = _introduced(sentence for row in failed for sentence in _sentences(row, brief))
+    failed = [(row, _sentences(row, brief)) for row in wrong(brief.evidence)]
+    introduced = _introduced(sentence for _, sentences in failed for sentence in sentences)
     said_of: defaultdict[str, list[Evidence]] = defaultdict(list)
-    for row in failed:
-        for said in {end for sentence in _sentences(row, brief) for end in _ends(sentence, introduced)}:
+    for row, sentences in failed:
+        for said in {end for sentence in sentences for end in _ends(sentence, introduced)}:
             said_of[said].append(row)
     praise = {
         end for row in right(brief.evidence) for said in _sentences(row, brief) for end in _ends(said, introduced)
