@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Required, TypedDict, Unpack
 
 from promptopt import rows
+from promptopt.config.settings import DataSettings
 from promptopt.core.example import Example, with_ids
 from promptopt.core.plain import plain_value
 from promptopt.core.record import Record, examples_of
-from promptopt.core.split import Split, split
+from promptopt.core.split import Split, given, split
 from promptopt.errors import DataError, did_you_mean
 from promptopt.rows import Format, Numbered, Place, Row
 
@@ -238,3 +239,29 @@ def _require_distinct(examples: Sequence[Example], numbers: Sequence[int], colum
         more = f" and {len(repeats) - _SHOWN} more" if len(repeats) > _SHOWN else ""
         remedy = f"Make column {column!r} unique, or leave id out to have ids made from the content."
         raise place.error(f"ids repeat: {told}{more}. {remedy}", repeats[0][2], column)
+
+
+def columns_of(data: DataSettings, unanswered: bool) -> Columns:
+    """What the columns of these rows are for."""
+    return {
+        "inputs": data.inputs,
+        "expected": data.expected,
+        "id": data.id,
+        "group": data.group,
+        "unanswered": unanswered,
+    }
+
+
+def split_of(data: DataSettings, base: Path, unanswered: bool) -> Split:
+    """The rows that a config's `data` names, `unanswered` where they may lack the wanted answer.
+
+    Raises DataError for files that cannot be read or split.
+    """
+    columns = columns_of(data, unanswered)
+    if data.path is not None and data.split is not None:
+        rows = Dataset.read(base / data.path, **columns)
+        sizes = data.split
+        return split(rows.examples, train=sizes.train, val=sizes.val, test=sizes.test, seed=sizes.seed)
+    files = [path for path in (data.train, data.val, data.test) if path is not None]
+    parts: Sequence[Dataset] = [Dataset.read(base / path, **columns) for path in files]
+    return given(*(part.examples for part in parts), names=files)

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from promptopt.config import Config, group
 from promptopt.config.identity import fingerprint
-from promptopt.config.settings import BudgetSettings, DataSettings, RunSettings, StrategySettings
+from promptopt.config.settings import BudgetSettings, RunSettings, StrategySettings
 from promptopt.core import overlap
 from promptopt.core.budget import Budget
 from promptopt.core.candidate import Candidate, Component, Demo
 from promptopt.core.example import Example
 from promptopt.core.search import Strategy
 from promptopt.core.selection import BYTES_A_TOKEN, prompt_tokens
-from promptopt.core.split import Split, digest, given, split
+from promptopt.core.split import Split, digest
 from promptopt.core.strategies.drawing import OperatorPrior
 from promptopt.core.strategies.racer import Limits, Task
-from promptopt.data import Columns, Dataset
+from promptopt.data import split_of
 from promptopt.errors import ConfigError, DataError
 from promptopt.execute.user_code import source_hash
 from promptopt.lm.pricing import check_model, price, require_price
@@ -160,7 +160,7 @@ class Job:
                 "nothing can propose: give a reflection model, a program that takes demos, or other strategy.operators",
                 key="strategy.operators",
             )
-        if "bootstrap" in usable and not all(map(self.labelled.get, self.program.demo_slots)):
+        if "bootstrap" in usable and self._unlabelled:
             operator, prior = usable["bootstrap"]
             usable["bootstrap"] = operator, replace(prior, wins=ONLY_BOOTSTRAPPED)
         return usable
@@ -183,6 +183,18 @@ class Job:
             name: (own.get(name), *(value for value in values if value != own.get(name)))
             for name, values in self.strategy.settings.items()
         }
+
+    @cached_property
+    def teacher(self) -> Mapping[str, Any]:
+        """Settings with which the reflection model runs the program; empty where nothing can be learned from that.
+
+        So it is where that model is the program's own, and where labels say what every part should reply.
+        """
+        reflection, own = self.reflection, self.program.lm
+        if reflection is None or own is None or not self._unlabelled:
+            return {}
+        same = reflection.name == self.baseline.settings.get("lm", own.name)
+        return {} if same else {"lm": reflection.name, **reflection.args}
 
     @property
     def search_rollouts(self) -> int | None:
@@ -209,7 +221,9 @@ class Job:
             pool=settings.pool,
             objectives=tuple(settings.objectives),
         )
-        task = Task(self.baseline, self._texts, self.labelled, self.split.train, self.split.val, self.searched)
+        task = Task(
+            self.baseline, self._texts, self.labelled, self.split.train, self.split.val, self.searched, self.teacher
+        )
         return self.make_strategy(task, self.priors, limits, self.run.seed)
 
     def check(self) -> None:
@@ -275,13 +289,17 @@ class Job:
                 raise ConfigError(f"lms.{name} is not a model of this job. Did you mean {near[0]}?", key=f"lms.{name}")
 
     def _can_use(self, prior: OperatorPrior) -> bool:
-        if prior.name in ("demos", "bootstrap", "nearest"):
-            labelled = prior.name != "demos" or any(self.labelled.values())
-            able = prior.name != "nearest" or retrieves(self.program)
-            return bool(self.program.demo_slots) and labelled and able and self.strategy.max_demos > 0
+        if prior.name in ("demos", "bootstrap", "teacher", "nearest"):
+            needs = {"demos": any(self.labelled.values()), "teacher": self.teacher, "nearest": retrieves(self.program)}
+            return bool(self.program.demo_slots and needs.get(prior.name, True) and self.strategy.max_demos > 0)
         if prior.name == "contrast" and not any(row.expected is not None for row in self.split.train):
             return False
         return bool(self._texts) and (self.reflection is not None or not prior.asks)
+
+    @property
+    def _unlabelled(self) -> bool:
+        """Whether a demo slot has no labelled demos, as that of a step between others."""
+        return not all(map(self.labelled.get, self.program.demo_slots))
 
     @property
     def _texts(self) -> tuple[Component, ...]:
@@ -367,29 +385,3 @@ def _check_split(split: Split) -> None:
 def _caps(budget: Budget) -> dict[str, Any]:
     caps = {name: getattr(budget, name) for name in ("rollouts", "calls", "tokens", "usd", "minutes")}
     return {name: cap for name, cap in caps.items() if cap is not None}
-
-
-def columns_of(data: DataSettings, unanswered: bool) -> Columns:
-    """What the columns of these rows are for."""
-    return {
-        "inputs": data.inputs,
-        "expected": data.expected,
-        "id": data.id,
-        "group": data.group,
-        "unanswered": unanswered,
-    }
-
-
-def split_of(data: DataSettings, base: Path, unanswered: bool) -> Split:
-    """The rows that a config's `data` names, `unanswered` where they may lack the wanted answer.
-
-    Raises DataError for files that cannot be read or split.
-    """
-    columns = columns_of(data, unanswered)
-    if data.path is not None and data.split is not None:
-        rows = Dataset.read(base / data.path, **columns)
-        sizes = data.split
-        return split(rows.examples, train=sizes.train, val=sizes.val, test=sizes.test, seed=sizes.seed)
-    files = [path for path in (data.train, data.val, data.test) if path is not None]
-    parts: Sequence[Dataset] = [Dataset.read(base / path, **columns) for path in files]
-    return given(*(part.examples for part in parts), names=files)

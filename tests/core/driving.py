@@ -33,6 +33,7 @@ RULES = OperatorPrior("rules", 0.4, 1.2, needs_evidence=True, asks=True)
 SCAN = OperatorPrior("scan", 0.4, 1.2, needs_evidence=True, asks=True, calls=3)
 TIPS = OperatorPrior("tips", 0.4, 1.0, needs_evidence=False, asks=False)
 FEEDBACK = OperatorPrior("feedback", 0.4, 1.2, needs_evidence=True, asks=False, reads_all=True)
+TEACHER = OperatorPrior("teacher", 0.4, 1.2, needs_evidence=True, asks=False, demos=True, by_teacher=True)
 
 TOKENS = 100
 """What a rollout reads and writes."""

@@ -9,7 +9,21 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from driving import FEEDBACK, RULES, SCAN, TIPS, Drive, World, complete, failing, reflective, score, search_of, teach
+from driving import (
+    FEEDBACK,
+    RULES,
+    SCAN,
+    TEACHER,
+    TIPS,
+    Drive,
+    World,
+    complete,
+    failing,
+    reflective,
+    score,
+    search_of,
+    teach,
+)
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -32,7 +46,9 @@ def jobs(draw: st.DrawFn, *, capped: bool = False) -> Callable[[], Drive]:
     """Something that makes equal drives: rows, operators, limits and look-ahead of all sizes."""
     val, train = draw(st.integers(6, 50)), draw(st.integers(4, 40))
     pipeline, rebase = draw(st.integers(1, 9)), draw(st.integers(1, 4))
-    operators = draw(st.sampled_from([(RULES, TIPS), (RULES,), (SCAN, RULES, TIPS), (RULES, FEEDBACK)]))
+    operators = draw(
+        st.sampled_from([(RULES, TIPS), (RULES,), (SCAN, RULES, TIPS), (RULES, FEEDBACK), (TEACHER, TIPS)])
+    )
     limits = {"minibatch": draw(st.integers(1, 10)), "block": draw(st.integers(1, 12))}
     if not capped:
         limits["target"] = draw(st.sampled_from([None, 0.5, 0.9]))
@@ -156,6 +172,22 @@ def test_an_operator_that_reads_all_is_shown_what_others_paid_for() -> None:
         else:
             known[parent] |= rows
     assert max(len(request.briefs[0].evidence) for request in drive.asked if request.operator == "feedback") > 8
+
+
+def test_an_operator_by_teacher_is_shown_what_the_teacher_makes_of_the_parent() -> None:
+    teacher = {"lm": "strong"}
+    strategy = reflective(operators=(RULES, TEACHER))
+    strategy.task = replace(strategy.task, teacher=teacher)
+    drive = Drive(search_of(strategy, cap=500), World(score, teach))
+    tolds = drive.play(Random(0))
+    shown = [request.briefs[0] for request in drive.asked if request.operator == "teacher"]
+    assert len({brief.parent.id for brief in shown}) > 1
+    for brief in shown:
+        assert not brief.parent.settings
+        assert {row.rollout.candidate_id for row in brief.evidence} == {replace(brief.parent, settings=teacher).id}
+        assert all(row.example.id.startswith("t") for row in brief.evidence)
+    assert not any(told.candidate.settings for told in tolds if told.candidate)
+    assert not drive.overrun
 
 
 def test_what_did_not_help_is_told_to_the_operators_that_follow() -> None:

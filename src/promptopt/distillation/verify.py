@@ -20,7 +20,7 @@ from promptopt.core.cascade import Threshold
 from promptopt.core.certificate import Certificate, certify
 from promptopt.core.example import Example
 from promptopt.core.split import digest, inputs_digest
-from promptopt.data import Dataset
+from promptopt.data import Dataset, columns_of
 from promptopt.distill_job import Distilling, Student, student_of
 from promptopt.distillation.binding import bind
 from promptopt.distillation.contest import Standing
@@ -32,7 +32,6 @@ from promptopt.distillation.teacher import check_teacher, hear
 from promptopt.distillation.verdicts import average, cost_in, tested
 from promptopt.errors import DataError, UserError
 from promptopt.execute.progress import Watch
-from promptopt.job import columns_of
 from promptopt.lm.pricing import check_model, require_price
 from promptopt.metrics.preflight import check_rows
 from promptopt.report.distilled import VERIFIED, Distilled, Verified, is_distillation, read_distillation

@@ -20,9 +20,9 @@ from promptopt.core.candidate import Candidate
 from promptopt.core.example import Example
 from promptopt.core.rollout import Rollout, Turn, exchanges
 from promptopt.core.split import digest
+from promptopt.data import split_of
 from promptopt.distillation.teacher import TRACES
 from promptopt.errors import UserError
-from promptopt.job import split_of
 from promptopt.programs.build import build as build_program
 from promptopt.programs.prompt import Prompt
 from promptopt.report.export import as_json

@@ -53,6 +53,11 @@ _ALL: Sequence[tuple[Callable[[], Operator], OperatorPrior]] = (
         BootstrappedDemos,
         OperatorPrior("bootstrap", 0.3, 1.2, needs_evidence=True, asks=False, demos=True, reads_all=True),
     ),
+    # Where the student's own right replies are few, or right by luck; a stronger model is there anyway.
+    (
+        BootstrappedDemos,
+        OperatorPrior("teacher", 0.4, 1.2, needs_evidence=True, asks=False, demos=True, by_teacher=True),
+    ),
     # The last of the first ones: where inputs have near rows little helps more, and where not a race soon says so.
     (NearestDemos, OperatorPrior("nearest", 0.3, 1.1, needs_evidence=False, asks=False, demos=True)),
     # Causes with a remedy each, for the strategy that checks them one by one.

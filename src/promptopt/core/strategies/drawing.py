@@ -31,6 +31,8 @@ class OperatorPrior:
     """Proposals asked side by side, each on other evidence, and put together: attention is finite."""
     reads_all: bool = False
     """Whether it reads all that the parent or an ancestor is known to make of train, in place of a new minibatch."""
+    by_teacher: bool = False
+    """Whether it reads what the task's teacher makes of the parent's prompt, in place of the program's own model."""
 
 
 MERGE = OperatorPrior("merge", 0.4, 0.8, needs_evidence=False, asks=False)

@@ -59,6 +59,8 @@ class Task:
     val: tuple[Example, ...]
     settings: Mapping[str, tuple[Any, ...]] = field(default_factory=dict[str, tuple[Any, ...]])
     """Settings that may be searched, with their values; the program's own come first."""
+    teacher: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Settings with which a stronger model runs the program, for operators that learn from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +177,10 @@ class Racer(ABC):
                 number, operator.name, "refused", reason="the reflection model gave nothing usable for long"
             ), None
         task = part or self.task
+        teacher = replace(parent, settings={**parent.settings, **task.teacher}) if operator.by_teacher else None
         groups = [(yield from self.known(parent, state)) if operator.reads_all else ()]
         if operator.needs_evidence and len(groups[0]) < self.limits.minibatch:
-            groups = yield from self.evidence(parent, operator.calls, state, rng)
+            groups = yield from self.evidence(parent, operator.calls, state, rng, teacher)
         rows = [row for group in groups for row in group]
         chosen = to_mend(task.components, rows, state.credit, rng) if task.components else DEMOS_ONLY
         component = replace(chosen, text=parent.components.get(chosen.name, ""))
@@ -211,12 +214,12 @@ class Racer(ABC):
         return told, proposal.edit
 
     def evidence(
-        self, parent: Candidate, groups: int, state: State, rng: Random
+        self, parent: Candidate, groups: int, state: State, rng: Random, teacher: Candidate | None = None
     ) -> Generator[Work, Any, list[tuple[Evidence, ...]]]:
-        """`groups` minibatches of train rows with what the parent makes of them."""
+        """`groups` minibatches of train rows with what the parent, or else its teacher, makes of them."""
         batches = minibatches(parent, self.task.train, state, self.limits.minibatch, groups, rng)
         rows = {example.id: example for batch in batches for example in batch}
-        made = yield from self._seen(parent, tuple(rows.values()))
+        made = yield from self._seen(teacher or parent, tuple(rows.values()))
         return [tuple(made[example.id] for example in batch) for batch in batches]
 
     def known(self, parent: Candidate, state: State) -> Generator[Work, Any, tuple[Evidence, ...]]:
