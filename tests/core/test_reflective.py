@@ -187,6 +187,7 @@ def test_an_operator_by_teacher_is_shown_what_the_teacher_makes_of_the_parent() 
         assert {row.rollout.candidate_id for row in brief.evidence} == {replace(brief.parent, settings=teacher).id}
         assert all(row.example.id.startswith("t") for row in brief.evidence)
     assert not any(told.candidate.settings for told in tolds if told.candidate)
+    assert drive.search.state.rollouts == len(drive.paid)
     assert not drive.overrun
 
 

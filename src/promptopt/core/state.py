@@ -118,6 +118,7 @@ class State:
     val: Mapping[str, Scores] = field(default_factory=dict[str, Scores])
     """Known val scores by candidate id and example id."""
     train: Mapping[str, Scores] = field(default_factory=dict[str, Scores])
+    """The same on train rows, also of what is no candidate: a parent under its teacher's settings."""
     incumbent: str = ""
     """The candidate to beat: the latest that led its race. Its evidence may be thin yet."""
     baseline: str = ""
@@ -199,10 +200,8 @@ class State:
         if told.candidate is not None and told.scores and told.candidate.id not in candidates:
             candidates = {**candidates, told.candidate.id: told.candidate}
             parents = {**parents, told.candidate.id: told.parent} if told.parent else parents
-        val, train = (
-            {**known, **{name: {**known.get(name, {}), **scores} for name, scores in new.items() if name in candidates}}
-            for known, new in ((self.val, told.val), (self.train, told.train))
-        )
+        raced = {name: scores for name, scores in told.val.items() if name in candidates}
+        val, train = _with(self.val, raced), _with(self.train, told.train)
         return replace(self, candidates=candidates, parents=parents, val=val, train=train)
 
     def _proposed(self, told: Told) -> State:
@@ -238,6 +237,10 @@ def mean(scores: Scores) -> float:
 
 def _fresh(told: Mapping[str, Scores], known: Mapping[str, Scores]) -> int:
     return sum(row not in known.get(name, {}) for name, scores in told.items() for row in scores)
+
+
+def _with(known: Mapping[str, Scores], told: Mapping[str, Scores]) -> Mapping[str, Scores]:
+    return {**known, **{name: {**known.get(name, {}), **scores} for name, scores in told.items()}}
 
 
 def replay(tolds: Iterable[Told]) -> State:
