@@ -27,6 +27,7 @@ from promptopt.lm.session import Session
 from promptopt.programs.dspy_module import DSPyModule
 from promptopt.testing.books import MemoryBook
 from promptopt.testing.faulty import Behaviour, Body, FaultyServer, completion, used
+from world import rows
 
 KEY = "sk-loopback-0123456789abcdef"
 SOMEWHERE = "http://127.0.0.1:9/v1"
@@ -81,6 +82,11 @@ def dspy_model(brain: Brain = think, seconds: float = 0.0) -> Behaviour:
 def lm_at(server: FaultyServer, name: str = "openai/sim", **kwargs: Any) -> dspy.LM:
     """A user's own LM, configured for the server."""
     return dspy.LM(name, api_base=server.base_url, api_key=KEY, **kwargs)
+
+
+def examples(n: int, start: int) -> list[dspy.Example]:
+    """`n` of the tickets in world.py as DSPy takes rows; `start` makes another set."""
+    return [dspy.Example(text=row["text"], team=row["team"]).with_inputs("text") for row in rows(n, start)]
 
 
 def unused(name: str = "openai/sim", **kwargs: Any) -> dspy.LM:

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from typer.testing import Result as Done
 
 import promptopt
-from dspy_world import KEY, lm_at, say
+from dspy_world import KEY, examples, lm_at, say
 from promptopt.cli import app
 from promptopt.config import load
 from promptopt.dspy_optimizer import DSPyOptimizer
@@ -157,10 +157,6 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def _configured(server: FaultyServer) -> Iterator[None]:
     with dspy.context(lm=lm_at(server, temperature=0)):
         yield
-
-
-def examples(n: int, start: int) -> list[dspy.Example]:
-    return [dspy.Example(text=row["text"], team=row["team"]).with_inputs("text") for row in rows(n, start)]
 
 
 def optimizer(server: FaultyServer, modules: Any, **changes: Any) -> DSPyOptimizer:

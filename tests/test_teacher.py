@@ -12,7 +12,7 @@ import dspy
 import pytest
 from aiohttp import web
 
-from dspy_world import lm_at, say
+from dspy_world import examples, lm_at, say
 from promptopt.core.candidate import Candidate, Demo
 from promptopt.core.example import Example
 from promptopt.core.split import Split
@@ -60,10 +60,6 @@ async def model(_request: web.Request, body: Body) -> web.StreamResponse:
     return web.json_response(completion(say(body, brain), usage=used(10, 5)))
 
 
-def examples(n: int, start: int) -> list[dspy.Example]:
-    return [dspy.Example(text=row["text"], team=row["team"]).with_inputs("text") for row in rows(n, start)]
-
-
 async def compiled(server: FaultyServer, folder: Path, **changes: Any) -> Any:
     def compile_it() -> Any:
         optimizer = DSPyOptimizer(
@@ -89,7 +85,8 @@ async def test_a_step_without_labels_is_shown_what_the_teacher_replied(tmp_path:
         assert by_the_program
         assert all(body["max_tokens"] == 300 and body["temperature"] == 0 for body in by_the_program)
         assert "lm" not in after.promptopt.best.settings
-        again, calls = await compiled(server, tmp_path / "run"), server.calls
+        calls = server.calls
+        again = await compiled(server, tmp_path / "run")
         assert again.dump_state() == after.dump_state()
         assert server.calls == calls
 
