@@ -176,7 +176,7 @@ def test_an_operator_that_reads_all_is_shown_what_others_paid_for() -> None:
 
 def test_an_operator_by_teacher_is_shown_what_the_teacher_makes_of_the_parent() -> None:
     teacher = {"lm": "strong"}
-    strategy = reflective(operators=(RULES, TEACHER))
+    strategy = reflective(train=12, operators=(RULES, TEACHER))
     strategy.task = replace(strategy.task, teacher=teacher)
     drive = Drive(search_of(strategy, cap=500), World(score, teach))
     tolds = drive.play(Random(0))
