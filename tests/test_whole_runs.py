@@ -162,6 +162,19 @@ async def test_no_cap_is_ever_passed_with_64_calls_in_flight(
     assert sum(tokens) <= result.spent.tokens
 
 
+async def test_sealed_rows_that_are_longer_than_those_of_val_are_set_aside_for_as_such(tmp_path: Path) -> None:
+    async with FaultyServer(world(0.01)) as server:
+        run_ = {"dir": "runs/tickets", "concurrency": 8, "seed": 4}
+        job = write_job(tmp_path, server.base_url, budget={"tokens": 110_000}, run=run_)
+        rows = [json.loads(line) for line in (tmp_path / "test.jsonl").read_text().splitlines()]
+        longer = [{**row, "text": f"{row['text']}{' thank you' * 30}"} for row in rows]
+        (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, longer)) + "\n")
+        result = await run(job)
+    assert result.stop_reason == "budget: tokens"
+    assert result.test is not None
+    assert result.test["missing"] == 0
+
+
 async def test_a_run_that_was_killed_before_its_sealed_test_opens_it_when_it_goes_on(tmp_path: Path) -> None:
     """What is set aside for the test is known as well after a kill as before, so that no champion is barred."""
     async with FaultyServer(world()) as server:

@@ -104,11 +104,6 @@ def sealed_share(job: Job, best: Candidate) -> Spend:
     return spend_on(job, job.baseline, job.split.test) + spend_on(job, best, job.split.test)
 
 
-def foreseen(job: Job) -> bool:
-    """Whether program and metric say in advance what a rollout calls."""
-    return _previews(job) and not any(unforeseen(job.metric))
-
-
 def _previews(job: Job) -> bool:
     """Whether the program says in advance what it calls."""
     return job.program.preview(job.baseline, job.split.train[0]) is not None

@@ -152,6 +152,8 @@ async def test_what_a_rollout_has_cost_counts_its_judgement_too(path: Path) -> N
         ledger.settle(call, Spend(calls=1, tokens_in=tokens, tokens_out=1, usd=Decimal("0.5")), REPLY)
     known = sorted(ledger.costs("c"), key=lambda one: one.tokens_in)
     assert known == [Spend(1, 1, 0, 7, 1, Decimal("0.5")), Spend(1, 3, 0, 5 + 6 + 20, 3, Decimal("1.5"))]
+    await ledger.reserve(Scope("judge", "b", 0, "c"), REQUEST, "in flight", WORST)
+    assert ledger.costs("c") == known[1:]
     assert ledger.worst_call("c") == Spend(tokens_in=WORST.tokens_in, tokens_out=WORST.tokens_out, usd=WORST.usd)
     assert ledger.worst_call("nobody") == Spend()
     ledger.close()

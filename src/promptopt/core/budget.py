@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from decimal import Decimal
 from statistics import fmean
 from typing import Any, Literal
 
 Room = Literal["yes", "wait", "never"]
 
-ENOUGH_CALLS = 32
-"""Settled calls from which on it is known how far worst cases are from the truth."""
-LIKELY = 1.5
-"""How much fuller than the fullest call so far later ones are taken to be."""
 SURE = 1.64
 """Standard deviations above the mean that a sum of costs passes once in 20 times."""
 SLACK = 1.25
@@ -89,25 +85,6 @@ class Budget:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Fullness:
-    """How near answered calls have come to their worst case: the largest share of each figure."""
-
-    calls: int = 0
-    tokens_in: float = 0.0
-    tokens_out: float = 0.0
-    usd: float = 0.0
-
-    def after(self, worst: Spend, true: Spend) -> Fullness:
-        """With one more answered call."""
-        return Fullness(
-            self.calls + 1,
-            max(self.tokens_in, true.tokens_in / (worst.tokens_in or 1)),
-            max(self.tokens_out, true.tokens_out / (worst.tokens_out or 1)),
-            max(self.usd, float(true.usd / (worst.usd or 1))),
-        )
-
-
 def as_before(costs: Sequence[Spend], n: int) -> Spend:
     """What `n` more rollouts will hardly pass where these have cost so much; `costs` must not be empty.
 
@@ -139,7 +116,6 @@ class Account:
         self.aside = Spend()
         self.kept = Spend()
         """Set aside for what comes after the search at hand and its test, as in a run of several searches."""
-        self.fullness = Fullness()
 
     def set_aside(self, share: Spend) -> bool:
         """Keep `share` out of the search's reach until `release`; False, and nothing changes, when it does not fit."""
@@ -170,16 +146,3 @@ class Account:
         """Replace a reservation by what the call truly cost."""
         self.reserved -= worst
         self.spent += true
-
-    def likely(self, worst: Spend) -> Spend:
-        """What calls that cost `worst` at the worst will hardly pass: with room to spare above the fullest of those
-        settled so far. Worst cases count bytes as tokens, which is several times too much."""
-        full = self.fullness
-        if full.calls < ENOUGH_CALLS:
-            return worst
-        return replace(
-            worst,
-            tokens_in=math.ceil(worst.tokens_in * min(1.0, LIKELY * full.tokens_in)),
-            tokens_out=math.ceil(worst.tokens_out * min(1.0, LIKELY * full.tokens_out)),
-            usd=worst.usd * Decimal(min(1.0, LIKELY * full.usd)),
-        )

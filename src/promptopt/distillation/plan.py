@@ -159,15 +159,15 @@ def sealed_spend(
     """These students before and after on the sealed rows, the cascade, and the teacher.
 
     `arm` says what a candidate costs on these rows, and `again` what it does where a cascade asks it once more; at the
-    worst where they are left out.
+    worst where they are left out, as for a cascade's judge, which has not been asked before the searches.
     """
     rows = work.job.split.test
     arms = [work.job.baseline] * teacher + [one.start for one in students for _ in range(2)]
     once = arm or partial(spend_on, work.job, rows=rows)
-    return sum(map(once, arms), Spend()) + _cascade(work, again or partial(spend_on, asking_again(work), rows=rows))
+    return sum(map(once, arms), Spend()) + _cascade(work, again or partial(spend_on, _asking_again(work), rows=rows))
 
 
-def asking_again(work: Distilling) -> Job:
+def _asking_again(work: Distilling) -> Job:
     """The job as a cascade runs it for how sure a student is."""
     return work.job if work.confidence is None else replace(work.job, metric=work.confidence)
 
@@ -189,7 +189,7 @@ def _fixed(work: Distilling) -> tuple[Part, ...]:
     labelled = [row for row in split.train if not config.taught(row)]
     heard = [*lacking, *labelled, *(row for row in split.val for _ in range(config.repeats))]
     starts = [one.start for one in work.students]
-    on_val = partial(spend_on, asking_again(work), rows=split.val)
+    on_val = partial(spend_on, _asking_again(work), rows=split.val)
     return (
         Part("the teacher, to learn from", spend_on(job, job.baseline, heard)),
         Part("a stripped prompt on val", spend_on(job, work.weak, split.val)),

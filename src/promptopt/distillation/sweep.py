@@ -25,7 +25,7 @@ from promptopt.core.split import inputs_digest
 from promptopt.distill_job import Distilling
 from promptopt.distillation.contest import Contest, Standing
 from promptopt.distillation.escalation import Planned, Question, planned, questions, untold
-from promptopt.distillation.plan import asking_again, sealed_spend, search_rollouts
+from promptopt.distillation.plan import sealed_spend, search_rollouts
 from promptopt.distillation.teacher import Heard, RunnerWith, check_teacher, hear
 from promptopt.errors import BudgetExhausted, ModelDown, RunError
 from promptopt.execute.foresight import Foresight
@@ -34,7 +34,6 @@ from promptopt.execute.progress import Phase, Running, Watch
 from promptopt.execute.runner import Runner
 from promptopt.lm.message import Purpose
 from promptopt.metrics.metric import Metric
-from promptopt.planning import dearest
 from promptopt.result import INTERRUPTED
 from promptopt.running import so_far
 from promptopt.store.ledger import TOLD, Ledger
@@ -207,10 +206,11 @@ class Sweep:
     def _keep_for_the_test(self) -> None:
         settled = self._settled
         waiting = [one for one in self.work.students if one.name not in settled]
-        once, again = (Foresight(job, self.ledger) for job in (self.work.job, asking_again(self.work)))
-        arms = sealed_spend(self.work, waiting, teacher=not settled, arm=once.arm, again=again.arm)
+        foresight = Foresight(self.work.job, self.ledger)
+        again = None if self.work.confidence else foresight.arm
+        arms = sealed_spend(self.work, waiting, teacher=not settled, arm=foresight.arm, again=again)
         starts = (self.work.job.baseline, *(one.start for one in waiting))
-        self.ledger.account.kept = arms + dearest([once.last_call(*starts), again.last_call(*starts)])
+        self.ledger.account.kept = arms + foresight.last_call(*starts)
 
     async def _test(self, heard: Heard, contest: Contest, routed: str) -> tuple[int, Mapping[str, Arm]]:
         """The teacher, and each student before and after, on the sealed rows.

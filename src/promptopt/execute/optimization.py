@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from promptopt.core.budget import ENOUGH_CALLS, SLACK, Spend, as_before
+from promptopt.core.budget import SLACK, Spend, as_before
 from promptopt.core.candidate import Candidate
 from promptopt.core.search import CAP, Search
 from promptopt.core.selection import champion
@@ -153,15 +152,15 @@ class Optimization:
         """
         account = self.ledger.account
         if prospect := self._prospect():
-            if account.set_aside(self._with_failures(prospect)):
+            if account.set_aside(prospect):
                 return
-            if account.fullness.calls >= ENOUGH_CALLS and self.champion().id == self.search.state.baseline:
+            if self.champion().id == self.search.state.baseline:
                 account.aside = prospect
                 return
         while True:
             best = self.champion()
             share = self._share(best)
-            if account.set_aside(self._with_failures(share)) or account.set_aside(share):
+            if account.set_aside(share):
                 return
             if best.id == self.job.baseline.id:
                 return
@@ -182,10 +181,6 @@ class Optimization:
             if costs := self.ledger.costs(arm):
                 share += replace(as_before(costs, rows - len(state.val[arm])), rollouts=0)
         return share
-
-    def _with_failures(self, share: Spend) -> Spend:
-        calls = math.ceil(share.calls * self.ledger.tries_per_answer())
-        return replace(share, calls=calls)
 
     def _set_time_aside(self) -> None:
         """Plan to end the search while there is time for the finish and the test, at the pace of both its arms.

@@ -23,7 +23,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from promptopt.core.budget import Account, Budget, Fullness, Spend
+from promptopt.core.budget import Account, Budget, Spend
 from promptopt.core.rollout import Failure, Rollout
 from promptopt.errors import BudgetExhausted, LedgerCorrupt, LedgerUnwritable
 from promptopt.lm.message import Purpose, Reply, Request, Scope
@@ -44,6 +44,7 @@ CREATE TABLE calls (
   state TEXT CHECK (state IN ('open', 'answered', 'failed')), tokens_in INTEGER, tokens_out INTEGER, usd TEXT,
   worst_in INTEGER, worst_out INTEGER, worst_usd TEXT, at REAL, seconds REAL, outcome TEXT);
 CREATE UNIQUE INDEX answered ON calls (key) WHERE state = 'answered';
+CREATE INDEX of_candidate ON calls (candidate);
 CREATE TABLE rollouts (
   key TEXT PRIMARY KEY, step INTEGER, split TEXT, candidate TEXT, example TEXT, failure TEXT, body TEXT) WITHOUT ROWID;
 """
@@ -89,7 +90,6 @@ class Ledger:
         self._lanes = ("",)
         """What is put before the kinds of decisions: of all the parts that this search goes on from, its own last."""
         if not read_only:
-            self.account.fullness = self._fullness()
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._session = self._insert(
                 "INSERT INTO sessions (pid, host, started) VALUES (?, ?, ?)",
@@ -239,8 +239,6 @@ class Ledger:
         """Replace a call's worst case by its true cost, and keep what it answered."""
         worst = self._open.pop(call)
         self.account.settle(worst, true)
-        if isinstance(outcome, Reply):
-            self.account.fullness = self.account.fullness.after(worst, true)
         self._settled.set()
         state = "answered" if isinstance(outcome, Reply) else "failed"
         body = json.dumps(outcome.to_json(), default=str)
@@ -294,10 +292,10 @@ class Ledger:
         return total
 
     def costs(self, candidate: str) -> list[Spend]:
-        """What each of a candidate's rollouts that called a model has cost with its judgement."""
+        """What each of a candidate's rollouts that called a model, and waits for none, has cost with its judgement."""
         rows = self._db.execute(
             "SELECT count(*), sum(tokens_in), sum(tokens_out), sum(CAST(usd AS REAL)) FROM calls "
-            "WHERE candidate = ? GROUP BY scope",
+            "WHERE candidate = ? GROUP BY scope HAVING NOT max(state = 'open')",
             (candidate,),
         )
         return [Spend(1, calls, 0, tokens_in, tokens_out, Decimal(usd)) for calls, tokens_in, tokens_out, usd in rows]
@@ -311,12 +309,6 @@ class Ledger:
         ).fetchone()
         return Spend(tokens_in=row[0], tokens_out=row[1], usd=Decimal(str(row[2])))
 
-    def tries_per_answer(self) -> float:
-        """How many calls it took to get an answer, on average; 1.0 before the first."""
-        states = dict(self._db.execute("SELECT state, count(*) FROM calls GROUP BY state").fetchall())
-        answered = states.get("answered", 0)
-        return (answered + states.get("failed", 0)) / answered if answered else 1.0
-
     def seconds(self) -> float:
         """Wall-clock of all sessions, each from its start to the last thing it wrote."""
         ends = (
@@ -329,12 +321,6 @@ class Ledger:
         """When the run last wrote something, in seconds since 1970."""
         times = "SELECT started AS at FROM sessions UNION ALL SELECT at FROM events UNION ALL SELECT at FROM calls"
         return self._db.execute(f"SELECT coalesce(max(at), 0) FROM ({times})").fetchone()[0]
-
-    def _fullness(self) -> Fullness:
-        pairs = (("tokens_in", "worst_in"), ("tokens_out", "worst_out"), ("usd", "worst_usd"))
-        shares = (f"coalesce(max(CAST({true} AS REAL) / nullif(CAST({worst} AS REAL), 0)), 0)" for true, worst in pairs)
-        row = self._db.execute(f"SELECT count(*), {', '.join(shares)} FROM calls WHERE state = 'answered'").fetchone()
-        return Fullness(*row)
 
     def _all_cached(self) -> int:
         total = self._db.execute("SELECT coalesce(sum(cached), 0) FROM sessions").fetchone()[0]
