@@ -32,9 +32,9 @@ from promptopt.core.edit import AddLines, Proposal, Rewrite
 from promptopt.core.example import Example
 from promptopt.core.frontier import wins_beyond
 from promptopt.core.merge import merge
-from promptopt.core.racing import MAX_MISSING
+from promptopt.core.racing import FRESH_ROWS, LEAST_ROWS, MAX_MISSING
 from promptopt.core.search import OUT_OF_ROLLOUTS, Propose, Search
-from promptopt.core.state import Told, replay
+from promptopt.core.state import State, Told, replay
 from promptopt.core.strategies.reflective import USELESS
 
 MOST = 500
@@ -135,6 +135,20 @@ def test_a_child_that_is_clearly_behind_costs_a_block_and_not_all_of_val() -> No
     behind = [told for told in tolds if told.outcome == "behind"]
     assert behind
     assert all(len(told.scores) <= 8 and told.saved == 40 - len(told.scores) for told in behind)
+
+
+def test_a_winner_is_known_on_rows_that_did_not_make_it_win_and_on_more_with_each_challenger() -> None:
+    drive = Drive(search_of(reflective(operators=(RULES, TIPS)), pipeline=1, cap=600), World(score, teach))
+    tolds, states = drive.play(Random(0)), [State()]
+    for told in tolds:
+        states.append(states[-1].fold(told))
+    challenged = 0
+    for before, told, after in zip(states, tolds, states[1:], strict=False):
+        if told.operator != "finalist" and told.candidate and before.incumbent not in ("", before.baseline):
+            wanted = LEAST_ROWS + FRESH_ROWS + before.since_win
+            assert len(after.val[before.incumbent]) >= min(40, wanted)
+            challenged += 1
+    assert challenged > 5
 
 
 # what is proposed

@@ -20,6 +20,8 @@ LEAST_ROWS = 12
 """Rows of the shortest race."""
 LEAST_TO_SHRINK = 36
 """Rows of the shortest race of a child that need only be as good: it takes more to see that nothing broke."""
+FRESH_ROWS = 6
+"""Further rows on which a child that won is known before it is raced: on those of its race it had luck, too."""
 FIRST_LOOK = 8
 """Rows of a race's first block."""
 BEHIND_Z = 0.5

@@ -18,6 +18,7 @@ from promptopt.core.credit import to_mend
 from promptopt.core.edit import Brief, Edit, Evidence, Proposal
 from promptopt.core.example import Example
 from promptopt.core.racing import (
+    FRESH_ROWS,
     LEAST_ROWS,
     LEAST_TO_SHRINK,
     Race,
@@ -263,7 +264,8 @@ class Racer(ABC):
         had = turn.state.val[rival.id]
         shrinking = shrinks(child, rival)
         least = LEAST_TO_SHRINK if shrinking else LEAST_ROWS
-        known = yield from self._deepen(rival, had, least, turn.room - self.least_race)
+        deep = least + self._fresh(rival, turn.state)
+        known = yield from self._deepen(rival, had, deep, turn.room - self.least_race)
         scores = {row: value for row, value in turn.state.val.get(child.id, {}).items() if row in known}
         rows = race_rows(known, Random(f"{self.seed}/{told.step}/race"), least)
         room = turn.room - (len(known) - len(had))
@@ -290,6 +292,10 @@ class Racer(ABC):
             estimate=expected + now.gain,
             saved=len(self._val) - len(scores),
         )
+
+    def _fresh(self, rival: Candidate, state: State) -> int:
+        """Rows beyond a race's on which the rival is to be known: each child that fails may have met with its luck."""
+        return 0 if rival.id == state.baseline else FRESH_ROWS + state.since_win
 
     def _deepen(self, incumbent: Candidate, had: Scores, least: int, room: int) -> Generator[Work, Any, Scores]:
         """The incumbent's scores on so many rows that they show who improves on it, if `room` more are enough."""
