@@ -58,7 +58,7 @@ def test_it_reads_back_what_it_wrote(path: Path) -> None:
 async def test_an_answered_call_is_recalled_and_charged_at_its_true_cost(path: Path) -> None:
     ledger = Ledger(path, Budget())
     ledger.settle(await ledger.reserve(SCOPE, REQUEST, "key", WORST), TRUE, REPLY)
-    known = ledger.recall("key")
+    known = ledger.recall("key", SCOPE)
     assert known is not None
     assert (known.text, known.cached, known.usd) == ("hi", True, Decimal("0.001"))
     assert ledger.account.spent == TRUE
@@ -72,13 +72,13 @@ async def test_a_call_lost_in_a_crash_stays_charged_at_its_worst_case(path: Path
     del ledger  # the process is gone; nothing was settled
     again = Ledger(path, Budget())
     assert again.spent() == WORST
-    assert again.recall("key") is None
+    assert again.recall("key", SCOPE) is None
 
 
 async def test_a_failed_call_is_not_recalled(path: Path) -> None:
     ledger = Ledger(path, Budget())
     ledger.settle(await ledger.reserve(SCOPE, REQUEST, "key", WORST), WORST, Failure("timeout", "no answer"))
-    assert ledger.recall("key") is None
+    assert ledger.recall("key", SCOPE) is None
     assert ledger.account.spent == WORST
 
 
@@ -156,4 +156,21 @@ async def test_what_a_rollout_has_cost_counts_its_judgement_too(path: Path) -> N
     assert ledger.costs("c") == known[1:]
     assert ledger.worst_call("c") == Spend(tokens_in=WORST.tokens_in, tokens_out=WORST.tokens_out, usd=WORST.usd)
     assert ledger.worst_call("nobody") == Spend()
+    ledger.close()
+
+
+async def test_what_a_rollout_was_spared_because_another_had_asked_it_is_in_its_cost(path: Path) -> None:
+    """The sealed rows are new to all: only what the baseline asks of them is spared there, too."""
+    ledger = Ledger(path, Budget())
+    paid = {"baseline": 1000, "parent": 100, "child": 10}
+    for candidate, tokens in paid.items():
+        scope = Scope("program", f"{candidate}/a", 0, candidate)
+        call = await ledger.reserve(scope, REQUEST, candidate, WORST)
+        ledger.settle(call, Spend(calls=1, tokens_in=tokens), REPLY)
+    child = Scope("program", "child/a", 0, "child")
+    for _resumed in range(2):
+        assert all(ledger.recall(key, child) for key in paid)
+    assert [one.tokens_in for one in ledger.costs("child")] == [1110]
+    assert [one.tokens_in for one in ledger.costs("child", beside="baseline")] == [110]
+    assert [one.tokens_in for one in ledger.costs("parent")] == [100]
     ledger.close()

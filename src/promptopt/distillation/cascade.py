@@ -169,7 +169,7 @@ class Cascade:
 class Unrecorded:
     """A book without caps or memory, for calls that belong to no run."""
 
-    def recall(self, key: str) -> Reply | None:
+    def recall(self, key: str, scope: Scope) -> Reply | None:
         return None
 
     async def reserve(self, scope: Scope, request: Request, key: str, worst: Spend) -> int:

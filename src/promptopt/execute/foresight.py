@@ -33,7 +33,7 @@ class Foresight:
     def arm(self, candidate: Candidate) -> Spend:
         """A candidate on all sealed rows: as its rollouts have cost, or their worst cases before there were any."""
         rows = self.job.split.test
-        if not (costs := self.ledger.costs(candidate.id)):
+        if not (costs := self.ledger.costs(candidate.id, beside=self.job.baseline.id)):
             return spend_on(self.job, candidate, rows)
         likely = as_before(costs, len(rows))
         more = self.longer * len(rows) / BYTES_OF_A_TOKEN / max(1, likely.tokens_in)

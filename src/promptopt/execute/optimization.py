@@ -178,7 +178,7 @@ class Optimization:
             return None
         share = self._share(state.candidates[state.incumbent])
         for arm in (state.incumbent, state.baseline):
-            if costs := self.ledger.costs(arm):
+            if costs := self.ledger.costs(arm, beside=state.baseline):
                 share += replace(as_before(costs, rows - len(state.val[arm])), rollouts=0)
         return share
 

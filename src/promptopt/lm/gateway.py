@@ -42,8 +42,8 @@ BYTES_A_TOKEN = 4
 class Book(Protocol):
     """Who pays: the run's ledger and its budget."""
 
-    def recall(self, key: str) -> Reply | None:
-        """The answer of a finished call with this key, counted as cached; None when there is none."""
+    def recall(self, key: str, scope: Scope) -> Reply | None:
+        """The answer of a finished call with this key, counted as cached; None when there is none. `scope` asks."""
         ...
 
     async def reserve(self, scope: Scope, request: Request, key: str, worst: Spend) -> int:
@@ -150,7 +150,7 @@ class Gateway:
             await asyncio.wait([flight])
             if not flight.cancelled():
                 return flight.result()
-        if known := self._book.recall(key):
+        if known := self._book.recall(key, scope):
             return known
         flight = self._flights[key] = asyncio.get_running_loop().create_future()
         try:

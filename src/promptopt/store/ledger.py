@@ -33,7 +33,7 @@ TOLD = "told"
 DISTILLED = "distilled"
 """The kind of what a distillation came to."""
 APPLICATION_ID = 0x504F5054  # "POPT", in the header of every ledger
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -45,6 +45,7 @@ CREATE TABLE calls (
   worst_in INTEGER, worst_out INTEGER, worst_usd TEXT, at REAL, seconds REAL, outcome TEXT);
 CREATE UNIQUE INDEX answered ON calls (key) WHERE state = 'answered';
 CREATE INDEX of_candidate ON calls (candidate);
+CREATE TABLE shared (candidate TEXT, scope TEXT, call INTEGER, PRIMARY KEY (candidate, scope, call)) WITHOUT ROWID;
 CREATE TABLE rollouts (
   key TEXT PRIMARY KEY, step INTEGER, split TEXT, candidate TEXT, example TEXT, failure TEXT, body TEXT) WITHOUT ROWID;
 """
@@ -206,13 +207,18 @@ class Ledger:
 
     # calls: the gateway's book
 
-    def recall(self, key: str) -> Reply | None:
-        """The answer of a call that was paid for under this key."""
-        row = self._db.execute("SELECT outcome FROM calls WHERE key = ? AND state = 'answered'", (key,)).fetchone()
+    def recall(self, key: str, scope: Scope) -> Reply | None:
+        """The answer of a call that was paid for under this key; one that another rollout paid for is noted."""
+        row = self._db.execute(
+            "SELECT id, scope, outcome FROM calls WHERE key = ? AND state = 'answered'", (key,)
+        ).fetchone()
         if row is None:
             return None
+        call, payer, outcome = row
+        if payer != scope.key:
+            self._write("INSERT OR IGNORE INTO shared VALUES (?, ?, ?)", (scope.candidate, scope.key, call))
         self._cached += 1
-        return Reply.from_json(json.loads(row[0]))
+        return Reply.from_json(json.loads(outcome))
 
     async def reserve(self, scope: Scope, request: Request, key: str, worst: Spend) -> int:
         """Charge a call at its worst case before it leaves, waiting while other calls may still return room.
@@ -291,12 +297,19 @@ class Ledger:
             until = max(until, ended)
         return total
 
-    def costs(self, candidate: str) -> list[Spend]:
-        """What each of a candidate's rollouts that called a model, and waits for none, has cost with its judgement."""
+    def costs(self, candidate: str, beside: str = "") -> list[Spend]:
+        """What each of a candidate's rollouts that called a model, and waits for none, has cost with its judgement.
+
+        What others' rollouts had asked before is in it, except those of the candidate `beside`, which it runs beside.
+        """
+        figures = "state, tokens_in, tokens_out, CAST(usd AS REAL) AS usd"
         rows = self._db.execute(
-            "SELECT count(*), sum(tokens_in), sum(tokens_out), sum(CAST(usd AS REAL)) FROM calls "
-            "WHERE candidate = ? GROUP BY scope HAVING NOT max(state = 'open')",
-            (candidate,),
+            "SELECT count(*), sum(tokens_in), sum(tokens_out), sum(usd) FROM ("
+            f"SELECT scope, {figures} FROM calls WHERE candidate = :candidate UNION ALL "
+            f"SELECT shared.scope, {figures} FROM shared JOIN calls ON calls.id = shared.call "
+            "WHERE shared.candidate = :candidate AND calls.candidate != :beside"
+            ") GROUP BY scope HAVING NOT max(state = 'open')",
+            {"candidate": candidate, "beside": beside},
         )
         return [Spend(1, calls, 0, tokens_in, tokens_out, Decimal(usd)) for calls, tokens_in, tokens_out, usd in rows]
 

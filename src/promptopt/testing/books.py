@@ -41,7 +41,7 @@ class MemoryBook:
         """How tries failed, in the order they were made."""
         return [entry.outcome for entry in self.entries if isinstance(entry.outcome, Failure)]
 
-    def recall(self, key: str) -> Reply | None:
+    def recall(self, key: str, scope: Scope) -> Reply | None:
         if reply := self._replies.get(key):
             self.account.spent += Spend(cached=1)
         return replace(reply, cached=True) if reply else None
