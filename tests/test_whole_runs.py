@@ -164,8 +164,8 @@ async def test_no_cap_is_ever_passed_with_64_calls_in_flight(
 
 async def test_sealed_rows_that_are_longer_than_those_of_val_are_set_aside_for_as_such(tmp_path: Path) -> None:
     async with FaultyServer(world(0.01)) as server:
-        run_ = {"dir": "runs/tickets", "concurrency": 8, "seed": 4}
-        job = write_job(tmp_path, server.base_url, budget={"tokens": 110_000}, run=run_)
+        settings = {"budget": {"tokens": 110_000}, "run": {"dir": "runs/tickets", "concurrency": 8, "seed": 4}}
+        job = write_job(tmp_path, server.base_url, **settings)
         rows = [json.loads(line) for line in (tmp_path / "test.jsonl").read_text().splitlines()]
         longer = [{**row, "text": f"{row['text']}{' thank you' * 30}"} for row in rows]
         (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, longer)) + "\n")

@@ -14,8 +14,8 @@ from promptopt.job import Job
 from promptopt.planning import dearest, spend_on
 from promptopt.store.ledger import Ledger
 
-BYTES_OF_A_TOKEN = 2
-"""How few bytes a token of a longer request is taken to have."""
+FEWEST_BYTES = 2
+"""How few bytes each further token of a longer request is taken to have."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Foresight:
         if not (costs := self.ledger.costs(candidate.id, beside=self.job.baseline.id)):
             return spend_on(self.job, candidate, rows)
         likely = as_before(costs, len(rows))
-        more = self.longer * len(rows) / BYTES_OF_A_TOKEN / max(1, likely.tokens_in)
+        more = self.longer * len(rows) / FEWEST_BYTES / max(1, likely.tokens_in)
         return replace(likely, tokens_in=math.ceil(likely.tokens_in * (1 + more)), usd=likely.usd * Decimal(1 + more))
 
     def last_call(self, *candidates: Candidate) -> Spend:
