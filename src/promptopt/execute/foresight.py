@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from promptopt.core.budget import Spend, as_before
@@ -24,6 +24,8 @@ class Foresight:
 
     job: Job
     ledger: Ledger
+    _worst: dict[str, Spend] = field(default_factory=dict[str, Spend])
+    """By candidate's id; a program that calls no model has nothing else to go by, however often it is asked."""
 
     def __post_init__(self) -> None:
         sealed, val = map(self._length, (self.job.split.test, self.job.split.val))
@@ -34,7 +36,9 @@ class Foresight:
         """A candidate on all sealed rows: as its rollouts have cost, or their worst cases before there were any."""
         rows = self.job.split.test
         if not (costs := self.ledger.costs(candidate.id, beside=self.job.baseline.id)):
-            return spend_on(self.job, candidate, rows)
+            if candidate.id not in self._worst:
+                self._worst[candidate.id] = spend_on(self.job, candidate, rows)
+            return self._worst[candidate.id]
         likely = as_before(costs, len(rows))
         more = self.longer * len(rows) / FEWEST_BYTES / max(1, likely.tokens_in)
         return replace(likely, tokens_in=math.ceil(likely.tokens_in * (1 + more)), usd=likely.usd * Decimal(1 + more))
